@@ -1,0 +1,81 @@
+"""What a client loads: arrays, task resources and tasks, as plain values, and the bounds on their text.
+
+These are what crosses the border of the core one by one; inside, and for large loads, the same travels as columns
+(`columns.py`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from swarmd.core.status import TaskStatus
+
+MAX_NAME_BYTES = 1024
+MAX_LABEL_BYTES = 256
+MAX_COMMAND_BYTES = 131_072
+MAX_REASON_BYTES = 4096
+MAX_EXTRA_ENTRIES = 64
+MAX_ID = (1 << 62) - 1
+MAX_COUNT = (1 << 31) - 1
+
+DEFAULT_MAX_ATTEMPTS = 3
+DEFAULT_SWARM_LIMIT = 10_000
+ADJUSTED_RESOURCES_BASE = 1 << 40
+"""Resources that grew after ADJUSTING_RESOURCES get ids from here up; the ids of loaded ones are below."""
+
+SCALABLE_RESOURCES = ("cores", "memory", "runtime")
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """Tasks of one template, with a concurrency limit of their own."""
+
+    array_id: int
+    """Chosen by the client, above 0."""
+    name: str = ""
+    max_concurrently_running: int | None = None
+    """How many of its tasks may be active at once; None: only the swarm's limit counts."""
+    command: str = ""
+    """The template for tasks that bring no command (see `templates.py`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResources:
+    """What tasks ask of the engine; shared by id."""
+
+    task_resources_id: int
+    """Chosen by the client, above 0 and below 2**40."""
+    cluster: str = ""
+    queue: str = ""
+    cores: int = 1
+    memory_mib: int = 0
+    """0: no memory is set aside."""
+    runtime_seconds: float = 0.0
+    """The longest time an attempt may run; 0: no limit."""
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """Options that only the engine understands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One command to run once successfully."""
+
+    task_id: int
+    """Chosen by the client, unique in its swarm, above 0."""
+    array_id: int
+    task_resources_id: int
+    name: str = ""
+    command: str = ""
+    """Empty: the array's command is the template."""
+    upstream_task_ids: tuple[int, ...] = ()
+    status: TaskStatus = TaskStatus.REGISTERED
+    """Where it stands already, for work that is resumed."""
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    """How many attempts may fail before the task is ERROR_FATAL; at least 1."""
+    priority: int = 0
+    """Higher leaves first."""
+    resource_scales: Mapping[str, float] = field(default_factory=dict)
+    """By how much each resource grows when an attempt ran out: `{"memory": 0.5}` is half as much again."""
+    attempt: int = 0
+    """How often it has been queued."""
+    failed_attempts: int = 0
+    """How many of its attempts have failed."""
