@@ -1,0 +1,332 @@
+"""Where ready tasks wait: first-in-first-out lanes, one for each (priority, array, resources).
+
+A tick asks `next_lane` for the lane whose array has room, of the highest priority, whose head has waited longest. The
+answer costs O(log lanes): each array keeps a heap of its lanes, one heap keeps the arrays that have room, and an array
+without room is in neither's way. Entries of heaps and lanes that no longer hold are skipped when they come up, never
+searched for.
+
+Every entry of a lane carries the sequence number that its task got when it became ready. The task's own `ready_seq`
+column says which entry is the living one (0: none), so a task leaves its lane by a change of that one number.
+"""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from heapq import heappop, heappush
+
+import numpy as np
+
+from swarmd.core.growing import grown
+from swarmd.core.ids import Int64s, Rows
+
+Key = tuple[int, int, int]
+"""(-priority, sequence number of the head, row of the lane or array): the smallest goes first."""
+
+_COMPACT_FROM = 1024
+_ROW_BYTES, _SEQ_BYTES = 4, 8
+
+
+class Lane:
+    """Ready tasks of one array with the same resources and priority, in the order of their sequence numbers."""
+
+    __slots__ = ("array_row", "head", "key", "live", "owner", "priority", "row", "rows", "seqs")
+
+    def __init__(self, row: int, array_row: int, priority: int, owner: "_ArrayQueue") -> None:
+        self.row = row
+        self.array_row = array_row
+        self.owner = owner
+        self.priority = priority
+        self.rows = array("i")
+        self.seqs = array("q")
+        self.head = 0
+        self.live = 0
+        self.key: Key | None = None
+
+    def insert(self, rows: Rows, seqs: Int64s) -> None:
+        """Put tasks where their numbers belong, which is at or near the front."""
+        end = bisect_left(self.seqs, int(seqs[-1]), self.head)
+        merged_seqs = np.concatenate((np.array(self.seqs[self.head : end], dtype=np.int64), seqs))
+        merged_rows = np.concatenate((np.array(self.rows[self.head : end], dtype=np.int32), rows))
+        order = np.argsort(merged_seqs, kind="stable")
+        start = max(0, end - len(order))  # the places of what was taken are free again: nothing behind has to move
+        self.seqs[start:end] = array("q", merged_seqs[order].tobytes())
+        self.rows[start:end] = array("i", merged_rows[order].tobytes())
+        self.head = start
+        self.live += len(rows)
+
+    def take(self, wanted: int, ready_seq: Int64s) -> tuple[Rows, Int64s]:
+        """Remove the first `wanted` living entries, at most `live`."""
+        found_rows: list[Rows] = []
+        found_seqs: list[Int64s] = []
+        missing = wanted
+        while missing:
+            end = self.head + missing
+            rows = np.array(self.rows[self.head : end], dtype=np.int32)
+            seqs = np.array(self.seqs[self.head : end], dtype=np.int64)
+            self.head += len(rows)
+            if len(self.rows) - self.head + len(rows) > self.live:  # some of them may be dead
+                alive = ready_seq[rows] == seqs
+                rows, seqs = rows[alive], seqs[alive]
+            found_rows.append(rows)
+            found_seqs.append(seqs)
+            missing -= len(rows)
+            self.live -= len(rows)
+        if self.head > _COMPACT_FROM and self.head * 2 > len(self.rows):
+            self._drop_taken()
+        if len(found_rows) == 1:
+            return found_rows[0], found_seqs[0]
+        return np.concatenate(found_rows), np.concatenate(found_seqs)
+
+    def forget(self, count: int, ready_seq: Int64s) -> None:
+        """`count` entries have died where they stand; when most are dead, sweep."""
+        self.live -= count
+        if len(self.rows) - self.head > 2 * self.live + _COMPACT_FROM:
+            self._drop_taken()
+            rows = np.array(self.rows, dtype=np.int32)
+            seqs = np.array(self.seqs, dtype=np.int64)
+            alive = ready_seq[rows] == seqs
+            self.rows = array("i", rows[alive].tobytes())
+            self.seqs = array("q", seqs[alive].tobytes())
+
+    def first_key(self, ready_seq: Int64s) -> Key:
+        """Where the lane belongs among the others; only for a lane with living entries."""
+        if len(self.rows) - self.head > self.live:
+            while int(ready_seq[self.rows[self.head]]) != self.seqs[self.head]:
+                self.head += 1
+        return (-self.priority, self.seqs[self.head], self.row)
+
+    def _drop_taken(self) -> None:
+        if self.head:
+            del self.rows[: self.head]
+            del self.seqs[: self.head]
+            self.head = 0
+
+
+class _KeyHeap:
+    """Keys, smallest first. A key that no longer holds is left where it is, and swept out when such keys abound."""
+
+    __slots__ = ("_keys", "_sweep_at")
+
+    def __init__(self) -> None:
+        self._keys: list[Key] = []
+        self._sweep_at = 64
+
+    def push(self, key: Key, holds: Callable[[Key], bool]) -> None:
+        heappush(self._keys, key)
+        if len(self._keys) > self._sweep_at:
+            self._keys = sorted({key for key in self._keys if holds(key)})
+            self._sweep_at = 64 + 2 * len(self._keys)
+
+    def first(self, holds: Callable[[Key], bool]) -> Key | None:
+        """The smallest key that holds, or None."""
+        while self._keys:
+            if holds(self._keys[0]):
+                return self._keys[0]
+            heappop(self._keys)
+        return None
+
+
+class _ArrayQueue:
+    """The lanes of one array."""
+
+    __slots__ = ("key", "lanes", "live")
+
+    def __init__(self) -> None:
+        self.lanes = _KeyHeap()
+        self.live = 0
+        self.key: Key | None = None
+
+
+class ReadyQueue:
+    """All lanes of a swarm. Told which arrays have room; answers which lane is next."""
+
+    def __init__(self) -> None:
+        self.ready_seq: Int64s = np.zeros(0, dtype=np.int64)
+        """By task row: the number of its living entry; 0 when it is in no lane. Grown by the task table."""
+        self.live = 0
+        self._lanes: dict[int, Lane] = {}
+        self._arrays: dict[int, _ArrayQueue] = {}
+        self._open = _KeyHeap()
+        self._open_count = 0
+        self._next_back = 1
+        self._next_front = -1
+
+    @property
+    def has_open_array(self) -> bool:
+        """Whether any array has both a ready task and room."""
+        return self._open_count > 0
+
+    def push_back(self, rows: Rows, lanes: "LaneTable") -> Rows:
+        """Let tasks wait, behind all others, in the order given. Returns the arrays that are to be refreshed.
+
+        A lane that had tasks keeps its place among the others, so only lanes that were empty cost more than an append.
+        """
+        seqs = np.arange(self._next_back, self._next_back + len(rows), dtype=np.int64)
+        self._next_back += len(rows)
+        self.ready_seq[rows] = seqs
+        self.live += len(rows)
+        touched: list[int] = []
+        for lane_row, part_rows, part_seqs in _by_lane(lanes.of_task[rows], rows, seqs):
+            lane = self._lanes.get(lane_row) or self._new_lane(lane_row, lanes)
+            lane.rows.frombytes(part_rows)
+            lane.seqs.frombytes(part_seqs)
+            count = len(part_rows) // _ROW_BYTES
+            was_empty = not lane.live
+            lane.live += count
+            if was_empty:
+                self._relist(lane, count)
+                touched.append(lane.array_row)
+            else:
+                lane.owner.live += count
+        return np.array(touched, dtype=np.int32)
+
+    def push_front(self, rows: Rows, lanes: "LaneTable") -> Rows:
+        """Let tasks wait before all others of their lanes, in the order given. Returns the arrays to be refreshed."""
+        seqs = np.arange(self._next_front - len(rows) + 1, self._next_front + 1, dtype=np.int64)
+        self._next_front -= len(rows)
+        return self.restore(rows, seqs, lanes)
+
+    def restore(self, rows: Rows, seqs: Int64s, lanes: "LaneTable") -> Rows:
+        """Put tasks that `take` gave out back to where they were. Returns the arrays to be refreshed."""
+        self.ready_seq[rows] = seqs
+        self.live += len(rows)
+        lane_rows = lanes.of_task[rows]
+        for lane_row, part_rows, part_seqs in _by_lane(lane_rows, rows, seqs):
+            lane = self._lanes.get(lane_row) or self._new_lane(lane_row, lanes)
+            lane.insert(np.frombuffer(part_rows, dtype=np.int32), np.frombuffer(part_seqs, dtype=np.int64))
+            self._relist(lane, len(part_rows) // _ROW_BYTES)
+        return lanes.array_row[lane_rows]
+
+    def remove(self, rows: Rows, lanes: "LaneTable") -> Rows:
+        """Take ready tasks out of their lanes, wherever they stand. Returns the arrays to be refreshed."""
+        lane_rows = lanes.of_task[rows]
+        self.ready_seq[rows] = 0
+        self.live -= len(rows)
+        for lane_row, count in zip(*(each.tolist() for each in np.unique(lane_rows, return_counts=True)), strict=True):
+            lane = self._lanes[lane_row]
+            lane.forget(count, self.ready_seq)
+            self._relist(lane, -count)
+        return lanes.array_row[lane_rows]
+
+    def _new_lane(self, row: int, lanes: "LaneTable") -> Lane:
+        array_row = int(lanes.array_row[row])
+        owner = self._arrays.setdefault(array_row, _ArrayQueue())
+        lane = Lane(row, array_row, int(lanes.priority[row]), owner)
+        self._lanes[row] = lane
+        return lane
+
+    def _relist(self, lane: Lane, change: int) -> None:
+        """The lane has `change` more living entries: bring its place among the array's lanes up to date."""
+        lane.owner.live += change
+        key = lane.first_key(self.ready_seq) if lane.live else None
+        if key != lane.key:
+            lane.key = key
+            if key is not None:
+                lane.owner.lanes.push(key, self._lane_holds)
+
+    def refresh(self, array_row: int, *, has_room: bool) -> None:
+        """The lanes or the room of an array changed: bring its place among the arrays up to date."""
+        owner = self._arrays.get(array_row)
+        if owner is None:
+            return
+        key: Key | None = None
+        if has_room and owner.live:
+            best = owner.lanes.first(self._lane_holds)
+            key = best and (best[0], best[1], array_row)
+        if key != owner.key:
+            self._open_count += (key is not None) - (owner.key is not None)
+            owner.key = key
+            if key is not None:
+                self._open.push(key, self._array_holds)
+
+    def _lane_holds(self, key: Key) -> bool:
+        return self._lanes[key[2]].key == key
+
+    def _array_holds(self, key: Key) -> bool:
+        return self._arrays[key[2]].key == key
+
+    def _best_lane(self, owner: _ArrayQueue) -> Lane | None:
+        key = owner.lanes.first(self._lane_holds)
+        return self._lanes[key[2]] if key else None
+
+    def next_lane(self) -> Lane | None:
+        """The lane that goes next, or None when no array with room has a ready task."""
+        key = self._open.first(self._array_holds)
+        return self._best_lane(self._arrays[key[2]]) if key else None
+
+    def take(self, lane: Lane, wanted: int) -> tuple[Rows, Int64s]:
+        """Remove the first tasks of a lane; their numbers are needed to `restore` them. Refresh the array after it."""
+        rows, seqs = lane.take(wanted, self.ready_seq)
+        self.ready_seq[rows] = 0
+        self.live -= len(rows)
+        self._relist(lane, -len(rows))
+        return rows, seqs
+
+    def position(self, row: int, lane_row: int) -> int:
+        """How many living entries of its lane are before this task's."""
+        lane = self._lanes[lane_row]
+        end = bisect_left(lane.seqs, int(self.ready_seq[row]), lane.head)
+        rows = np.array(lane.rows[lane.head : end], dtype=np.int32)
+        return int(np.count_nonzero(self.ready_seq[rows] == np.array(lane.seqs[lane.head : end], dtype=np.int64)))
+
+    def live_of(self, array_row: int) -> int:
+        """How many tasks of an array are ready."""
+        owner = self._arrays.get(array_row)
+        return owner.live if owner else 0
+
+    def open_arrays(self) -> set[int]:
+        """The arrays that have both a ready task and room, for checks."""
+        return {row for row, owner in self._arrays.items() if owner.key is not None}
+
+    def entries(self) -> dict[int, list[int]]:
+        """The living entries of every lane, for checks: lane row to task rows in order."""
+        found = {}
+        for row, lane in self._lanes.items():
+            pairs = zip(lane.rows[lane.head :], lane.seqs[lane.head :], strict=True)
+            found[row] = [task for task, seq in pairs if int(self.ready_seq[task]) == seq]
+        return found
+
+
+class LaneTable:
+    """Which lane each task belongs to, and what each lane stands for."""
+
+    __slots__ = ("_rows", "array_row", "of_task", "priority", "resources_row")
+
+    def __init__(self) -> None:
+        self.of_task: Rows = np.zeros(0, dtype=np.int32)
+        """By task row. Grown by the task table."""
+        self.array_row: Rows = np.zeros(0, dtype=np.int32)
+        self.resources_row: Rows = np.zeros(0, dtype=np.int32)
+        self.priority: Rows = np.zeros(0, dtype=np.int32)
+        self._rows: dict[tuple[int, int, int], int] = {}
+
+    def intern(self, keys: list[tuple[int, int, int]]) -> Rows:
+        """The row of each (priority, array row, resources row), new ones being added."""
+        used = len(self._rows)
+        fresh = [key for key in dict.fromkeys(keys) if key not in self._rows]
+        self._rows.update(zip(fresh, range(used, used + len(fresh)), strict=True))
+        if fresh:
+            added = np.array(fresh, dtype=np.int32)
+            self.priority = grown(self.priority, used, added[:, 0])
+            self.array_row = grown(self.array_row, used, added[:, 1])
+            self.resources_row = grown(self.resources_row, used, added[:, 2])
+        return np.array([self._rows[key] for key in keys], dtype=np.int32)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def _by_lane(lane_rows: Rows, rows: Rows, seqs: Int64s) -> Iterator[tuple[int, bytes, bytes]]:
+    """The tasks of each lane, in order: (lane, rows as bytes, sequence numbers as bytes)."""
+    if len(lane_rows) > 1:
+        if bool(np.any(lane_rows[1:] < lane_rows[:-1])):
+            order = np.argsort(lane_rows, kind="stable")
+            lane_rows, rows, seqs = lane_rows[order], rows[order], seqs[order]
+        cuts = (np.flatnonzero(lane_rows[1:] != lane_rows[:-1]) + 1).tolist()
+    else:
+        cuts = []
+    row_bytes, seq_bytes = rows.tobytes(), seqs.tobytes()
+    starts = [0, *cuts]
+    lanes = lane_rows[starts].tolist()
+    for lane, start, end in zip(lanes, starts, [*cuts, len(rows)], strict=True):
+        yield lane, row_bytes[_ROW_BYTES * start : _ROW_BYTES * end], seq_bytes[_SEQ_BYTES * start : _SEQ_BYTES * end]

@@ -1,0 +1,288 @@
+"""Loading: checks arrays, resources and tasks as a whole, and makes of them what the table can append.
+
+`plan_load` reads only what never changes (ids, arrays, resources), so it may run in another thread while the swarm
+goes on; `SwarmState.commit_load` then applies the plan in one step. A load is applied as one unit or not at all.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swarmd.core import model
+from swarmd.core.columns import Int32s, Scales, TaskColumns
+from swarmd.core.errors import AlreadyExistsError, InvalidInputError, NotFoundError, SwarmdError
+from swarmd.core.graph import Segment, find_cycle, segment_of
+from swarmd.core.ids import ABSENT, IdIndex, Int64s, Rows, distinct
+from swarmd.core.model import Array, TaskResources
+from swarmd.core.status import STANDING_CODES, Code
+from swarmd.core.table import Table
+from swarmd.core.templates import check_template
+
+SHOWN_IDS = 10
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is to be loaded, in any order; a reference may point to what an earlier load brought."""
+
+    arrays: Sequence[Array] = ()
+    task_resources: Sequence[TaskResources] = ()
+    tasks: TaskColumns = field(default_factory=lambda: TaskColumns.of([], [], []))
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """A load that was found to be right, in rows instead of ids. Row numbers count on from those of the table."""
+
+    load: Load
+    first_row: int
+    array_rows: Rows
+    lane_keys: list[tuple[int, int, int]]
+    lane_places: NDArray[np.intp]
+    upstream_counts: Int32s
+    upstream_rows: Rows
+    segment: Segment | None
+
+
+def plan_load(table: Table, load: Load) -> LoadPlan:
+    """Check a load against itself and what is there. Raises InvalidInputError, NotFoundError, AlreadyExistsError."""
+    tasks = load.tasks
+    array_ids = _plan_arrays(table.array_ids, load.arrays)
+    resources_ids = _plan_resources(table.resources_ids, load.task_resources)
+    _check_ids("tasks.task_id", tasks.task_ids, model.MAX_ID)
+    _check_new("task", "tasks.task_id", tasks.task_ids, table.ids)
+    _check_values(tasks)
+    array_rows = _look_up("array", "tasks.array_id", tasks.array_ids, array_ids, tasks)
+    resources_rows = _look_up(
+        "task resources", "tasks.task_resources_id", tasks.task_resources_ids, resources_ids, tasks
+    )
+    lane_keys, lane_places = _lanes(tasks.priorities, array_rows, resources_rows)
+    counts, upstream_rows = _dependencies(table.ids, tasks)
+    first = table.size
+    targets = np.repeat(np.arange(first, first + len(tasks), dtype=np.int32), counts)
+    _check_cycles(tasks, upstream_rows, targets, first)
+    segment = segment_of(upstream_rows, targets)
+    return LoadPlan(load, first, array_rows, lane_keys, lane_places, counts, upstream_rows, segment)
+
+
+def _plan_arrays(known: IdIndex, arrays: Sequence[Array]) -> IdIndex:
+    ids = np.array([array.array_id for array in arrays], dtype=np.int64)
+    _check_ids("arrays.array_id", ids, model.MAX_ID)
+    _check_new("array", "arrays.array_id", ids, known)
+    for array in arrays:
+        where = f"arrays[array_id={array.array_id}]"
+        _check_text(f"{where}.name", array.name, model.MAX_LABEL_BYTES)
+        _check_text(f"{where}.command", array.command, model.MAX_COMMAND_BYTES)
+        check_template(array.command, field=f"{where}.command")
+        check_limit(f"{where}.max_concurrently_running", array.max_concurrently_running)
+    together = known.copy()
+    together.add(ids)
+    return together
+
+
+def _plan_resources(known: IdIndex, resources: Sequence[TaskResources]) -> IdIndex:
+    ids = np.array([each.task_resources_id for each in resources], dtype=np.int64)
+    _check_ids("task_resources.task_resources_id", ids, model.ADJUSTED_RESOURCES_BASE - 1)
+    _check_new("task resources", "task_resources.task_resources_id", ids, known)
+    for each in resources:
+        _check_one_resources(each, f"task_resources[task_resources_id={each.task_resources_id}]")
+    together = known.copy()
+    together.add(ids)
+    return together
+
+
+def _check_one_resources(resources: TaskResources, where: str) -> None:
+    _check_text(f"{where}.cluster", resources.cluster, model.MAX_LABEL_BYTES)
+    _check_text(f"{where}.queue", resources.queue, model.MAX_LABEL_BYTES)
+    if not 1 <= resources.cores <= model.MAX_COUNT:
+        raise _invalid(f"{where}.cores", resources.cores, "give 1 or more, or leave it out for 1")
+    if not 0 <= resources.memory_mib <= model.MAX_COUNT:
+        raise _invalid(f"{where}.memory_mib", resources.memory_mib, "give 0 (none set aside) or more")
+    if not (isfinite(resources.runtime_seconds) and resources.runtime_seconds >= 0):
+        raise _invalid(f"{where}.runtime", resources.runtime_seconds, "give 0 (no limit) or more")
+    if len(resources.extra) > model.MAX_EXTRA_ENTRIES:
+        raise _invalid(f"{where}.extra", f"{len(resources.extra)} entries", f"give at most {model.MAX_EXTRA_ENTRIES}")
+    for key, value in resources.extra.items():
+        _check_text(f"{where}.extra key", key, model.MAX_NAME_BYTES)
+        _check_text(f"{where}.extra[{key}]", value, model.MAX_NAME_BYTES)
+
+
+def check_limit(field_path: str, limit: int | None) -> None:
+    """Raise InvalidInputError unless the concurrency limit is None (unlimited) or 0 .. 2**31 - 1."""
+    if limit is not None and not 0 <= limit <= model.MAX_COUNT:
+        raise _invalid(field_path, limit, "give 0 (pauses) or more, or leave it out for no limit", "NEGATIVE_LIMIT")
+
+
+def _check_values(tasks: TaskColumns) -> None:
+    _check_each(
+        tasks,
+        tasks.max_attempts < 1,
+        tasks.max_attempts,
+        "max_attempts",
+        "give 1 or more, or leave it out for 3",
+    )
+    _check_each(tasks, tasks.attempts < 0, tasks.attempts, "attempt", "give 0 or more")
+    _check_each(tasks, tasks.failed_attempts < 0, tasks.failed_attempts, "failed_attempts", "give 0 or more")
+    wrong_status = (tasks.statuses >= STANDING_CODES) | (tasks.statuses == Code.RESERVED)
+    _check_each(tasks, wrong_status, tasks.statuses, "status", "give a status that a task can stand in")
+    for name, block, limit in (
+        ("name", tasks.names, model.MAX_NAME_BYTES),
+        ("command", tasks.commands, model.MAX_COMMAND_BYTES),
+    ):
+        place = block.too_long(limit)
+        if place is not None:
+            where = f"tasks[task_id={tasks.task_ids[place]}].{name}"
+            raise _invalid(where, "too long", f"give at most {limit} bytes", "TEXT_TOO_LONG")
+    for scales in tasks.scale_sets:
+        _check_scales(scales)
+
+
+def _check_scales(scales: Scales) -> None:
+    for key, value in scales.items():
+        if key not in model.SCALABLE_RESOURCES:
+            known = ", ".join(model.SCALABLE_RESOURCES)
+            raise _invalid(f"tasks.resource_scales[{key}]", value, f"{key!r} cannot be scaled; scale one of {known}")
+        if not (isfinite(value) and value >= 0):
+            raise _invalid(f"tasks.resource_scales[{key}]", value, "give 0 (does not grow) or more")
+
+
+def _check_each(
+    tasks: TaskColumns, wrong: NDArray[np.bool_], values: NDArray[np.generic], name: str, remedy: str
+) -> None:
+    places = np.flatnonzero(wrong)
+    if len(places):
+        place = int(places[0])
+        raise _invalid(f"tasks[task_id={tasks.task_ids[place]}].{name}", values[place], remedy)
+
+
+def _check_ids(field_path: str, ids: Int64s, highest: int) -> None:
+    wrong = ids[(ids < 1) | (ids > highest)]
+    if len(wrong):
+        raise _invalid(field_path, int(wrong[0]), f"give an id from 1 to {highest}", "ID_OUT_OF_RANGE")
+
+
+def _check_new(kind: str, field_path: str, ids: Int64s, known: IdIndex) -> None:
+    if len(ids) > 1 and not bool(np.all(ids[1:] > ids[:-1])):
+        ordered = np.sort(ids)
+        twice = distinct(ordered[1:][ordered[1:] == ordered[:-1]])
+        if len(twice):
+            message = f"{field_path}: {_shown(twice)} given more than once; every {kind} needs an id of its own"
+            raise _with_ids(InvalidInputError, message, "DUPLICATE_ID", field_path, twice)
+    there = ids[known.find(ids) != ABSENT] if known.size else ids[:0]
+    if len(there):
+        message = f"{field_path}: {_shown(there)} there already; load only what is new, or use another id"
+        raise _with_ids(AlreadyExistsError, message, f"{_constant(kind)}_EXISTS", field_path, there)
+
+
+def _look_up(kind: str, field_path: str, ids: Int64s, index: IdIndex, tasks: TaskColumns) -> Rows:
+    rows = index.find(ids)
+    missing = np.flatnonzero(rows == ABSENT)
+    if len(missing):
+        unknown = distinct(ids[missing])
+        task = tasks.task_ids[missing[0]]
+        message = (
+            f"{field_path}: {_shown(unknown)} unknown (asked for by task {task}); "
+            f"load the {kind} in the same call or before"
+        )
+        raise _with_ids(NotFoundError, message, f"UNKNOWN_{_constant(kind)}", field_path, unknown)
+    return rows
+
+
+def _lanes(
+    priorities: Int32s, array_rows: Rows, resources_rows: Rows
+) -> tuple[list[tuple[int, int, int]], NDArray[np.intp]]:
+    """The distinct (priority, array, resources) of the tasks, and which of them each task has."""
+    if not len(priorities):
+        return [], np.zeros(0, dtype=np.intp)
+    pairs = array_rows.astype(np.int64) * (int(resources_rows.max()) + 1) + resources_rows
+    pair_places = np.unique(pairs, return_inverse=True)[1]
+    levels, level_places = np.unique(priorities, return_inverse=True)
+    together = pair_places.astype(np.int64) * len(levels) + level_places
+    _, firsts, places = np.unique(together, return_index=True, return_inverse=True)
+    keys = zip(priorities[firsts].tolist(), array_rows[firsts].tolist(), resources_rows[firsts].tolist(), strict=True)
+    return list(keys), places
+
+
+def _dependencies(known: IdIndex, tasks: TaskColumns) -> tuple[Int32s, Rows]:
+    """For each task how many distinct upstreams it has, and all of their rows."""
+    index = known.copy()
+    index.add(tasks.task_ids)
+    counts, ids = tasks.upstream_counts, tasks.upstream_ids
+    if not len(ids):
+        return counts, np.zeros(0, dtype=np.int32)
+    own_places = np.repeat(np.arange(len(tasks), dtype=np.int64), counts)
+    rows = index.find(ids)
+    missing = np.flatnonzero(rows == ABSENT)
+    if len(missing):
+        task, unknown = tasks.task_ids[own_places[missing[0]]], distinct(ids[missing])
+        message = (
+            f"tasks[task_id={task}].upstream_task_ids: {_shown(unknown)} unknown; "
+            "load the upstream in the same call or before"
+        )
+        raise _with_ids(NotFoundError, message, "UNKNOWN_UPSTREAM", "tasks.upstream_task_ids", unknown)
+    itself = np.flatnonzero(rows == own_places + known.size)
+    if len(itself):
+        selfish = distinct(ids[itself])
+        message = f"tasks[task_id={selfish[0]}].upstream_task_ids: {_shown(selfish)} waits for itself; take it out"
+        raise _with_ids(InvalidInputError, message, "SELF_DEPENDENCY", "tasks.upstream_task_ids", selfish)
+    return _distinct(counts, rows, own_places)
+
+
+def _distinct(counts: Int32s, rows: Rows, own_places: Int64s) -> tuple[Int32s, Rows]:
+    """Without repeats: a task that names an upstream twice waits for it once."""
+    edges = (own_places << 32) | rows
+    if not bool(np.all(edges[1:] > edges[:-1])):
+        edges = distinct(edges)
+        if len(edges) < len(rows):
+            counts = np.bincount(edges >> 32, minlength=len(counts)).astype(np.int32)
+        rows = (edges & 0xFFFFFFFF).astype(np.int32)
+    return counts, rows
+
+
+def _check_cycles(tasks: TaskColumns, upstream_rows: Rows, targets: Rows, first: int) -> None:
+    inner = upstream_rows >= first  # what is there already waits for nothing new
+    cycle = find_cycle(len(tasks), upstream_rows[inner] - np.int32(first), targets[inner] - np.int32(first))
+    if cycle:
+        ids = tasks.task_ids[cycle]
+        shown = " -> ".join(str(task_id) for task_id in ids[:SHOWN_IDS].tolist())
+        rest = " -> ..." if len(ids) > SHOWN_IDS else ""
+        message = (
+            f"tasks.upstream_task_ids: the tasks {shown}{rest} -> {ids[0]} wait for each other in a circle "
+            f"of {len(ids)}; take one of these dependencies out"
+        )
+        raise _with_ids(InvalidInputError, message, "DEPENDENCY_CYCLE", "tasks.upstream_task_ids", ids, limit=1000)
+
+
+def _check_text(field_path: str, text: str, limit: int) -> None:
+    if len(text) * 4 > limit and len(text.encode()) > limit:
+        raise _invalid(field_path, f"{len(text.encode())} bytes", f"give at most {limit} bytes", "TEXT_TOO_LONG")
+
+
+def _invalid(field_path: str, value: object, remedy: str, reason: str = "INVALID_VALUE") -> InvalidInputError:
+    return InvalidInputError(f"{field_path}: {value} is not allowed; {remedy}", reason=reason, field=field_path)
+
+
+def _with_ids(
+    error: Callable[..., SwarmdError],
+    message: str,
+    reason: str,
+    field_path: str,
+    ids: Int64s,
+    limit: int = SHOWN_IDS,
+) -> SwarmdError:
+    named = ",".join(str(each) for each in ids[:limit].tolist())
+    return error(message, reason=reason, field=field_path, metadata={"ids": named, "count": str(len(ids))})
+
+
+def _shown(ids: Int64s) -> str:
+    """The first ids and how many there are, with the verb: "3, 4 and 5 more are"."""
+    first = ", ".join(str(each) for each in ids[:SHOWN_IDS].tolist())
+    more = f" and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else ""
+    return f"{first}{more} {'is' if len(ids) == 1 else 'are'}"
+
+
+def _constant(kind: str) -> str:
+    return kind.upper().replace(" ", "_")

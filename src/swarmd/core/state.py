@@ -1,0 +1,435 @@
+"""SwarmState: one swarm, and the only door to it. Every method is an event in and a decision or a Change out.
+
+Used by the Scheduler, by the daemon, and directly by Python programs. One thread at a time; it reads no clock: times
+come in as `at`, in seconds since the epoch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swarmd.core import explain as explaining
+from swarmd.core.applying import Folder, record_attempts, resolve
+from swarmd.core.batch import MAX_BATCH_SIZE, Batch
+from swarmd.core.change import Change
+from swarmd.core.columns import TaskColumns
+from swarmd.core.errors import NotFoundError
+from swarmd.core.history import History
+from swarmd.core.ids import ABSENT, Rows, distinct
+from swarmd.core.loading import Load, LoadPlan, check_limit, plan_load
+from swarmd.core.model import DEFAULT_SWARM_LIMIT, Array, Task, TaskResources
+from swarmd.core.selecting import Selector, narrowed, select
+from swarmd.core.status import FINAL_CODES, Code, RunStatus, TaskStatus
+from swarmd.core.table import Table
+from swarmd.core.update import StateUpdate, StatusGroup
+from swarmd.core.usage import FIRST_ACTIVE, LAST_ACTIVE
+from swarmd.core.views import Counts, TaskView, counts_of_array, task_view
+
+
+class Outcome(StrEnum):
+    """How a swarm stands as a whole."""
+
+    UNFINISHED = "UNFINISHED"
+    DONE = "DONE"
+    ERROR = "ERROR"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBatch:
+    """A batch whose outcome is not there yet."""
+
+    batch: Batch
+    taken_at: float
+    in_doubt: bool = False
+    doubt: str = ""
+    """Why it is in doubt."""
+
+
+class SwarmState:
+    """All state of one swarm, and what may happen to it."""
+
+    def __init__(
+        self,
+        swarm_id: str = "",
+        *,
+        max_concurrently_running: int = DEFAULT_SWARM_LIMIT,
+        fail_fast: bool = False,
+        paused: bool = False,
+        run_status: RunStatus = RunStatus.RUNNING,
+        batch_prefix: str = "",
+    ) -> None:
+        check_limit("max_concurrently_running", max_concurrently_running)
+        self.swarm_id = swarm_id
+        self.batch_prefix = batch_prefix
+        """What batch ids begin with; together with the number of the batch it must never come again."""
+        self.revision = 0
+        self.fail_fast = fail_fast
+        self.paused = paused
+        self.run_status = run_status
+        self.sync_time: datetime | None = None
+        self.history = History()
+        self.table = Table(max_concurrently_running)
+        self.open_batches: dict[str, OpenBatch] = {}
+        self._batch_count = 0
+
+    # -- how it stands ---------------------------------------------------------------------------------------------
+
+    @property
+    def max_concurrently_running(self) -> int:
+        """The swarm's concurrency limit; settable."""
+        return self.table.usage.swarm_limit
+
+    @max_concurrently_running.setter
+    def max_concurrently_running(self, limit: int) -> None:
+        self.apply_update(StateUpdate(max_concurrently_running=limit))
+
+    @property
+    def held_reason(self) -> str:
+        """Why nothing may be queued now, whatever is ready; empty when something may."""
+        if self.run_status is not RunStatus.RUNNING:
+            return f"the run's status is {self.run_status.name}; only a RUNNING one queues tasks"
+        if self.paused:
+            return "the swarm is paused"
+        if self._failed_fast:
+            return "a task failed for good and the swarm is fail_fast; reset the failed tasks to go on"
+        if self.max_concurrently_running == 0:
+            return "the swarm's limit max_concurrently_running is 0"
+        return ""
+
+    @property
+    def _failed_fast(self) -> bool:
+        return self.fail_fast and self.table.usage.totals[Code.ERROR_FATAL] > 0
+
+    @property
+    def available_capacity(self) -> int:
+        """How many more tasks the swarm itself lets become active now, the arrays' limits aside."""
+        return 0 if self.held_reason else self.table.usage.swarm_room
+
+    @property
+    def ready_count(self) -> int:
+        """Tasks that wait to be queued."""
+        return self.table.queue.live
+
+    @property
+    def active_count(self) -> int:
+        """Tasks that use capacity: reserved, queued, instantiating, launched and running."""
+        return self.table.usage.active
+
+    @property
+    def task_count(self) -> int:
+        return self.table.size
+
+    def has_work(self) -> bool:
+        """Whether `take_batch` would now give a batch."""
+        return self.table.queue.has_open_array and self.available_capacity > 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is ready, active or in doubt any more. A swarm without tasks has not begun."""
+        nothing_goes = self.ready_count == 0 or self._failed_fast
+        return self.task_count > 0 and nothing_goes and self.active_count == 0
+
+    @property
+    def outcome(self) -> Outcome:
+        """DONE when finished with all tasks done, ERROR when finished otherwise."""
+        if not self.finished:
+            return Outcome.UNFINISHED
+        return Outcome.DONE if self.table.usage.totals[Code.DONE] == self.task_count else Outcome.ERROR
+
+    @property
+    def blocked_count(self) -> int:
+        """Of a finished swarm, the tasks that can never be queued because of one that failed or was cancelled."""
+        return self.table.usage.totals[Code.REGISTERED] - self.ready_count if self.finished else 0
+
+    def counts(self) -> Counts:
+        """How many tasks stand where."""
+        return Counts.of(self.table.usage.totals, ready=self.ready_count, in_doubt=self._in_doubt_count())
+
+    def array_counts(self, array_id: int) -> Counts:
+        """The same for one array."""
+        return counts_of_array(self.table, self._array_row(array_id))
+
+    def _in_doubt_count(self) -> int:
+        doubtful = (each.batch for each in self.open_batches.values() if each.in_doubt)
+        return sum(len(self._still_reserved(batch)) for batch in doubtful)
+
+    # -- loading ---------------------------------------------------------------------------------------------------
+
+    def load(
+        self,
+        arrays: Sequence[Array] = (),
+        task_resources: Sequence[TaskResources] = (),
+        tasks: Sequence[Task] | TaskColumns = (),
+        *,
+        at: float = 0.0,
+    ) -> Change:
+        """Add arrays, resources and tasks, all of them or none. Raises what `plan_load` raises."""
+        columns = tasks if isinstance(tasks, TaskColumns) else TaskColumns.from_tasks(tasks)
+        return self.commit_load(plan_load(self.table, Load(arrays, task_resources, columns)), at=at)
+
+    def commit_load(self, plan: LoadPlan, *, at: float = 0.0) -> Change:
+        """Apply a plan. The table must have the size that it had when the plan was made."""
+        table, load, tasks = self.table, plan.load, plan.load.tasks
+        if table.size != plan.first_row:
+            raise RuntimeError("the swarm was loaded into after this plan was made")
+        table.add_arrays(list(load.arrays))
+        table.add_resources(list(load.task_resources))
+        scales = np.array([table.scale_sets.place(each) for each in tasks.scale_sets], dtype=np.int32)
+        lanes = table.lanes.intern(plan.lane_keys)
+        active = (tasks.statuses >= FIRST_ACTIVE) & (tasks.statuses <= LAST_ACTIVE)
+        columns: dict[str, NDArray[np.generic]] = {
+            "task_id": tasks.task_ids,
+            "status": tasks.statuses,
+            "attempt": np.maximum(tasks.attempts, active, dtype=np.int32),
+            "failures": tasks.failed_attempts,
+            "max_attempts": tasks.max_attempts,
+            "upstreams_left": plan.upstream_counts,
+            "scales": scales[tasks.scales],
+            "lane": lanes[plan.lane_places],
+        }
+        table.extend(columns)
+        table.ids.add(tasks.task_ids)
+        table.names.extend(tasks.names)
+        table.commands.extend(tasks.commands)
+        table.upstreams.extend(plan.upstream_counts, plan.upstream_rows)
+        table.downstreams.add(plan.segment)
+        table.usage.add_tasks(plan.array_rows, tasks.statuses)
+        self._count_done_upstreams(plan)
+        rows = np.arange(plan.first_row, table.size, dtype=np.int32)
+        ready = table.make_ready(rows[tasks.statuses == Code.REGISTERED])
+        change = Change(at=at, added_task_count=len(tasks), added_arrays=list(load.arrays))
+        change.newly_ready_count = len(ready)
+        change.settings_changed = bool(load.task_resources)
+        return self._close(change)
+
+    def _count_done_upstreams(self, plan: LoadPlan) -> None:
+        table = self.table
+        done = table.status[plan.upstream_rows] == Code.DONE
+        if done.any():
+            targets = np.repeat(np.arange(plan.first_row, table.size), plan.upstream_counts)
+            np.subtract.at(table.upstreams_left, targets[done], 1)
+
+    # -- scheduling ------------------------------------------------------------------------------------------------
+
+    def take_batch(self, max_size: int = MAX_BATCH_SIZE, *, at: float = 0.0) -> Batch | None:
+        """Reserve the batch that goes next, or None when nothing may go.
+
+        Its tasks are active at once and their attempts raised. Every batch must come back through `settle` or
+        `give_back`. Cost: what is taken, whatever is waiting.
+        """
+        room = self.available_capacity
+        lane = self.table.queue.next_lane() if room else None
+        if lane is None:
+            return None
+        table = self.table
+        rows, seqs = table.queue.take(lane, min(max_size, room, table.usage.room(lane.array_row), lane.live))
+        table.status[rows] = Code.RESERVED
+        attempts = table.attempt[rows] + np.int32(1)
+        table.attempt[rows] = attempts
+        table.queued_at[rows] = at
+        table.usage.move_same(lane.array_row, Code.REGISTERED, Code.RESERVED, len(rows))
+        table.queue.refresh(lane.array_row, has_room=table.usage.has_room(lane.array_row))
+        self._batch_count += 1
+        batch = Batch(
+            swarm_id=self.swarm_id,
+            batch_id=f"{self.batch_prefix or self.swarm_id or 'batch'}-{self._batch_count}",
+            array=table.arrays[lane.array_row],
+            task_resources=table.resources[int(table.lanes.resources_row[lane.row])],
+            priority=lane.priority,
+            task_ids=table.task_id[rows],
+            attempts=attempts,
+            rows=rows,
+            seqs=seqs,
+            table=table,
+        )
+        self.open_batches[batch.batch_id] = OpenBatch(batch, at)
+        return batch
+
+    def settle(self, batch: Batch) -> None:
+        """The engine answered. Tasks that it took stay reserved until an update says what became of them."""
+        self.open_batches.pop(batch.batch_id, None)
+
+    def doubt(self, batch: Batch, why: str) -> None:
+        """Nobody knows what became of the batch: its tasks stay reserved until `settle` or `give_back`."""
+        known = self.open_batches[batch.batch_id]
+        self.open_batches[batch.batch_id] = OpenBatch(batch, known.taken_at, in_doubt=True, doubt=why)
+
+    def give_back(self, batch: Batch, task_ids: Sequence[int] | None = None) -> int:
+        """The engine did not take the batch, or these tasks of it: they are ready again, where they were before.
+
+        News that came meanwhile counts: only tasks that are still reserved by this batch come back. The attempt is
+        spent as a number and not as a failure. Returns how many tasks came back.
+        """
+        table = self.table
+        places = self._still_reserved(batch)
+        if task_ids is not None:
+            places = places[np.isin(batch.task_ids[places], np.asarray(task_ids, dtype=np.int64))]
+        rows, seqs = batch.rows[places], batch.seqs[places]
+        if len(rows):
+            array_rows = table.array_rows(rows)
+            table.usage.move_same(int(array_rows[0]), Code.RESERVED, Code.REGISTERED, len(rows))
+            table.status[rows] = Code.REGISTERED
+            waits = table.upstreams_left[rows] > 0  # an upstream was reset meanwhile
+            if not waits.all():
+                table.queue.restore(rows[~waits], seqs[~waits], table.lanes)
+            table.refresh(array_rows[:1])
+        return len(rows)
+
+    def _still_reserved(self, batch: Batch) -> Rows:
+        """The places of those of its tasks that no news has reached."""
+        reserved = self.table.status[batch.rows] == Code.RESERVED
+        return np.flatnonzero(reserved & (self.table.attempt[batch.rows] == batch.attempts)).astype(np.int32)
+
+    def cancelled_in(self, batch: Batch) -> NDArray[np.intp]:
+        """The places of those of its tasks that were cancelled since it was taken."""
+        cancelled = self.table.status[batch.rows] == Code.CANCELLED
+        return np.flatnonzero(cancelled & (self.table.attempt[batch.rows] == batch.attempts))
+
+    # -- news ------------------------------------------------------------------------------------------------------
+
+    def apply_update(self, update: StateUpdate, *, at: float = 0.0) -> Change:
+        """Fold news into the state, wholly or not at all.
+
+        Raises InvalidInputError or NotFoundError, with nothing changed, for an unknown task or array, a status that
+        news cannot carry, attempts that do not fit, or a negative limit. Stale news is listed in `ignored`.
+        """
+        resolved = resolve(self.table, update)
+        change = Change(at=at)
+        folder = Folder(self.table, self.history, change)
+        for group in resolved.groups:
+            folder.apply(group)
+        limit = update.max_concurrently_running
+        if limit is not None and limit != self.max_concurrently_running:
+            self.table.usage.swarm_limit = change.max_concurrently_running = limit
+        for row, array_limit in resolved.array_limits.items():
+            if array_limit != self.table.usage.limit(row):
+                self.table.usage.set_limit(row, array_limit)
+                change.array_limits[self.table.arrays[row].array_id] = array_limit
+                self.table.refresh(np.array([row], dtype=np.int32))
+        if resolved.run_status not in (None, self.run_status):
+            self.run_status = change.run_status = RunStatus(resolved.run_status)
+        if update.sync_time is not None and update.sync_time != self.sync_time:
+            self.sync_time = update.sync_time
+            change.settings_changed = True
+        return self._close(change)
+
+    # -- commands --------------------------------------------------------------------------------------------------
+
+    def configure(
+        self,
+        *,
+        paused: bool | None = None,
+        fail_fast: bool | None = None,
+        touched: bool = False,
+        at: float = 0.0,
+    ) -> Change:
+        """Set switches; None: stays. `touched` says that something changed that others keep beside the state."""
+        change = Change(at=at, settings_changed=touched)
+        if paused is not None and paused != self.paused:
+            self.paused, change.settings_changed = paused, True
+        if fail_fast is not None and fail_fast != self.fail_fast:
+            self.fail_fast, change.settings_changed = fail_fast, True
+        return self._close(change)
+
+    def cancel(self, selector: Selector, *, reason: str = "", at: float = 0.0) -> Change:
+        """CANCELLED, whatever is selected and not final. What was active is named in the change for the engine."""
+        rows = select(self.table, selector)
+        final = self.table.status[rows] >= FINAL_CODES[0]
+        change = Change(at=at, left_alone_count=int(final.sum()))
+        rows = rows[~final]
+        if len(rows):
+            table = self.table
+            active = rows[table.status[rows] != Code.REGISTERED]
+            change.stopped_ids, change.stopped_attempts = table.task_id[active], table.attempt[active]
+            record_attempts(table, self.history, rows, TaskStatus.CANCELLED, at, reason)
+            table.move(rows, Code.CANCELLED, at)
+            self._note(change, TaskStatus.CANCELLED, rows, reason)
+        return self._close(change)
+
+    def reset(
+        self, selector: Selector, *, include_downstreams: bool = False, reason: str = "", at: float = 0.0
+    ) -> Change:
+        """REGISTERED again with no failed attempts, whatever is selected and final; with all final tasks after it."""
+        table = self.table
+        rows = select(table, selector)
+        final = table.status[rows] >= FINAL_CODES[0]
+        change = Change(at=at, left_alone_count=int((~final).sum()))
+        if include_downstreams:
+            rows = distinct(np.concatenate((rows[final], self._final_after(rows))))
+        else:
+            rows = rows[final]
+        if len(rows):
+            done = rows[table.status[rows] == Code.DONE]
+            table.move(rows, Code.REGISTERED, at)
+            table.failures[rows] = 0
+            table.hold_downstreams(done)
+            change.newly_ready_count = len(table.make_ready(rows))
+            self._note(change, TaskStatus.REGISTERED, rows, reason)
+        return self._close(change)
+
+    def _final_after(self, rows: Rows) -> Rows:
+        """Every final task that comes after one of these, however far."""
+        table = self.table
+        seen = np.zeros(table.size, dtype=np.bool_)
+        frontier = rows
+        while len(frontier):
+            after = distinct(table.downstreams.of(frontier))
+            frontier = after[~seen[after]]
+            seen[frontier] = True
+        found = np.flatnonzero(seen).astype(np.int32)
+        return found[table.status[found] >= FINAL_CODES[0]]
+
+    def _note(self, change: Change, status: TaskStatus, rows: Rows, reason: str) -> None:
+        table = self.table
+        change.changed_count = len(rows)
+        change.task_statuses.append(StatusGroup(status, table.task_id[rows], table.attempt[rows], reason))
+
+    def _close(self, change: Change) -> Change:
+        if not change.is_empty:
+            self.revision += 1
+        change.revision = self.revision
+        change.active_count = self.active_count
+        change.finished = self.finished
+        return change
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def task(self, task_id: int) -> TaskView:
+        """One task. Raises NotFoundError."""
+        return task_view(self.table, self.history, self._task_row(task_id))
+
+    def tasks(
+        self,
+        *,
+        statuses: Sequence[TaskStatus] = (),
+        array_ids: Sequence[int] = (),
+        start: int = 0,
+        limit: int | None = None,
+    ) -> tuple[list[TaskView], int | None]:
+        """Tasks in the order of loading from row `start` on, and the row where the next page begins, if any."""
+        rows = narrowed(self.table, None, array_ids, statuses, start)
+        page = rows if limit is None else rows[:limit]
+        following = int(rows[len(page)]) if len(page) < len(rows) else None
+        return [task_view(self.table, self.history, row) for row in page.tolist()], following
+
+    def explain(self, task_id: int, *, autopilot: bool = False) -> "explaining.Explanation":
+        """Why a task is not running, and what became of its attempts. Raises NotFoundError."""
+        return explaining.explain(self, self._task_row(task_id), autopilot=autopilot)
+
+    def _task_row(self, task_id: int) -> int:
+        row = self.table.ids.find_one(task_id)
+        if row == ABSENT:
+            message = f"task_id: no task {task_id} in this swarm; ListTasks shows those there are"
+            raise NotFoundError(message, reason="UNKNOWN_TASK", field="task_id")
+        return row
+
+    def _array_row(self, array_id: int) -> int:
+        row = self.table.array_ids.find_one(array_id)
+        if row == ABSENT:
+            message = f"array_id: no array {array_id} in this swarm; GetSwarm with the FULL view shows those there are"
+            raise NotFoundError(message, reason="UNKNOWN_ARRAY", field="array_id")
+        return row

@@ -1,0 +1,185 @@
+"""All that a swarm knows of its tasks, arrays and resources, as columns over dense row numbers.
+
+The storage under `SwarmState`: it keeps columns, queue and usage consistent through `move`, `make_ready` and
+`free_downstreams`, and takes no decision. About 60 bytes a task, its dependencies and texts aside.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swarmd.core.columns import Scales, ScaleSets
+from swarmd.core.graph import Downstreams, Upstreams
+from swarmd.core.growing import grown
+from swarmd.core.ids import IdIndex, Int64s, Rows, distinct
+from swarmd.core.lanes import LaneTable, ReadyQueue
+from swarmd.core.model import ADJUSTED_RESOURCES_BASE, MAX_COUNT, Array, TaskResources
+from swarmd.core.status import Code
+from swarmd.core.text import TextColumn
+from swarmd.core.usage import Codes, Usage
+
+Int32s = NDArray[np.int32]
+Times = NDArray[np.float64]
+
+
+class Table:
+    """Columns by task row; arrays and resources by theirs."""
+
+    def __init__(self, swarm_limit: int) -> None:
+        self.size = 0
+        self.ids = IdIndex()
+        self.task_id: Int64s = np.zeros(0, dtype=np.int64)
+        self.status: Codes = np.zeros(0, dtype=np.uint8)
+        self.attempt: Int32s = np.zeros(0, dtype=np.int32)
+        self.failures: Int32s = np.zeros(0, dtype=np.int32)
+        self.max_attempts: Int32s = np.zeros(0, dtype=np.int32)
+        self.upstreams_left: Int32s = np.zeros(0, dtype=np.int32)
+        """Upstreams that are not DONE. A REGISTERED task with none is ready, and in exactly one lane."""
+        self.scales: Int32s = np.zeros(0, dtype=np.int32)
+        self.queued_at: Times = np.zeros(0, dtype=np.float64)
+        self.changed_at: Times = np.zeros(0, dtype=np.float64)
+        self.names = TextColumn()
+        self.commands = TextColumn()
+        self.upstreams = Upstreams()
+        self.downstreams = Downstreams()
+        self.lanes = LaneTable()
+        self.queue = ReadyQueue()
+        self.usage = Usage(swarm_limit)
+        self.array_ids = IdIndex()
+        self.arrays: list[Array] = []
+        self.resources_ids = IdIndex()
+        self.resources: list[TaskResources] = []
+        self.scale_sets = ScaleSets()
+        self._adjusted: dict[tuple[int, int], int] = {}
+
+    # -- growing ---------------------------------------------------------------------------------------------------
+
+    def add_arrays(self, arrays: list[Array]) -> None:
+        self.array_ids.add(np.array([array.array_id for array in arrays], dtype=np.int64))
+        self.arrays.extend(arrays)
+        self.usage.add_arrays([array.max_concurrently_running for array in arrays])
+
+    def add_resources(self, resources: list[TaskResources]) -> None:
+        self.resources_ids.add(np.array([each.task_resources_id for each in resources], dtype=np.int64))
+        self.resources.extend(resources)
+
+    def extend(self, columns: Mapping[str, NDArray[np.generic]]) -> None:
+        """Append to the columns that are named; the others get zeros. Counts nothing and queues nothing yet."""
+        added = len(columns["task_id"])
+        for name in ("task_id", "status", "attempt", "failures", "max_attempts", "upstreams_left", "scales"):
+            setattr(self, name, grown(getattr(self, name), self.size, columns[name]))
+        self.queued_at = grown(self.queued_at, self.size, np.zeros(added))
+        self.changed_at = grown(self.changed_at, self.size, np.zeros(added))
+        self.lanes.of_task = grown(self.lanes.of_task, self.size, columns["lane"].astype(np.int32, copy=False))
+        self.queue.ready_seq = grown(self.queue.ready_seq, self.size, np.zeros(added, dtype=np.int64))
+        self.size += added
+
+    # -- moving ----------------------------------------------------------------------------------------------------
+
+    def array_rows(self, rows: Rows) -> Rows:
+        """The array of each task."""
+        array_rows: Rows = self.lanes.array_row[self.lanes.of_task[rows]]
+        return array_rows
+
+    def move(self, rows: Rows, new: Code, at: float) -> None:
+        """Tasks stand in a new code: columns, counts and lanes follow. Tasks that were ready leave their lanes."""
+        waiting = rows[self.queue.ready_seq[rows] != 0]
+        if len(waiting):
+            self.queue.remove(waiting, self.lanes)
+        array_rows = self.array_rows(rows)
+        self.usage.move(array_rows, self.status[rows], new)
+        self.status[rows] = new
+        self.changed_at[rows] = at
+        self.refresh(array_rows)
+
+    def make_ready(self, rows: Rows, *, front: bool = False) -> Rows:
+        """Those of these REGISTERED tasks that wait for no upstream enter their lanes. Returns them."""
+        ready: Rows = rows[self.upstreams_left[rows] == 0]
+        if len(ready):
+            push = self.queue.push_front if front else self.queue.push_back
+            self.refresh(push(ready, self.lanes))
+        return ready
+
+    def free_downstreams(self, rows: Rows) -> Rows:
+        """These tasks are DONE now: what waited for them alone becomes ready. Returns it."""
+        downstreams = self.downstreams.of(rows)
+        if not len(downstreams):
+            return downstreams
+        np.subtract.at(self.upstreams_left, downstreams, 1)
+        freed = downstreams[(self.upstreams_left[downstreams] == 0) & (self.status[downstreams] == Code.REGISTERED)]
+        freed = distinct(freed)
+        return self.make_ready(freed[self.queue.ready_seq[freed] == 0])
+
+    def hold_downstreams(self, rows: Rows) -> None:
+        """These tasks are DONE no more: what follows them waits again, and leaves its lane if it was in one."""
+        downstreams = self.downstreams.of(rows)
+        np.add.at(self.upstreams_left, downstreams, 1)
+        waiting = distinct(downstreams[self.queue.ready_seq[downstreams] != 0])
+        if len(waiting):
+            self.refresh(self.queue.remove(waiting, self.lanes))
+
+    def refresh(self, array_rows: Rows) -> None:
+        """The lanes or the room of these arrays may have changed: let the queue know."""
+        for array_row in distinct(array_rows).tolist():
+            self.queue.refresh(array_row, has_room=self.usage.has_room(array_row))
+
+    # -- resources -------------------------------------------------------------------------------------------------
+
+    def adjust(self, rows: Rows) -> None:
+        """Give each of these tasks, which are in no lane, its resources scaled up."""
+        lanes = self.lanes.of_task[rows]
+        keys = []
+        for lane, scales in zip(lanes.tolist(), self.scales[rows].tolist(), strict=True):
+            resources_row = self._scaled(int(self.lanes.resources_row[lane]), scales)
+            keys.append((int(self.lanes.priority[lane]), int(self.lanes.array_row[lane]), resources_row))
+        self.lanes.of_task[rows] = self.lanes.intern(keys)
+
+    def _scaled(self, resources_row: int, scales: int) -> int:
+        if not scales:
+            return resources_row
+        row = self._adjusted.get((resources_row, scales))
+        if row is None:
+            row = len(self.resources)
+            self._adjusted[resources_row, scales] = row
+            grown_resources = scaled(self.resources[resources_row], self.scale_sets.sets[scales])
+            new_id = ADJUSTED_RESOURCES_BASE + len(self._adjusted)
+            self.add_resources([replace(grown_resources, task_resources_id=new_id)])
+        return row
+
+    # -- single tasks ----------------------------------------------------------------------------------------------
+
+    def array_of(self, row: int) -> Array:
+        return self.arrays[int(self.lanes.array_row[self.lanes.of_task[row]])]
+
+    def resources_of(self, row: int) -> TaskResources:
+        return self.resources[int(self.lanes.resources_row[self.lanes.of_task[row]])]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by columns and dependencies, names and commands aside."""
+        columns = (
+            self.task_id,
+            self.status,
+            self.attempt,
+            self.failures,
+            self.max_attempts,
+            self.upstreams_left,
+        )
+        more = (self.scales, self.queued_at, self.changed_at, self.lanes.of_task, self.queue.ready_seq)
+        return sum(int(column.nbytes) for column in columns + more) + self.upstreams.nbytes + self.downstreams.nbytes
+
+
+def scaled(resources: TaskResources, scales: Scales) -> TaskResources:
+    """The resources after an attempt ran out of them: each grows by its own scale, cores and MiB to whole numbers.
+
+    The rule is Jobmon's: memory 0.5 means half as much again.
+    """
+    return replace(
+        resources,
+        cores=min(MAX_COUNT, ceil(resources.cores * (1 + scales.get("cores", 0.0)))),
+        memory_mib=min(MAX_COUNT, ceil(resources.memory_mib * (1 + scales.get("memory", 0.0)))),
+        runtime_seconds=resources.runtime_seconds * (1 + scales.get("runtime", 0.0)),
+    )

@@ -1,0 +1,106 @@
+"""How many tasks of each array stand where, which limits there are, and how much room is left.
+
+Counted change by change from the statuses; `checks.py` compares with a recount.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swarmd.core.growing import grown
+from swarmd.core.ids import Rows
+from swarmd.core.model import DEFAULT_SWARM_LIMIT, MAX_COUNT
+from swarmd.core.status import ACTIVE_CODES, STANDING_CODES, Code
+
+Codes = NDArray[np.uint8]
+
+UNLIMITED = MAX_COUNT
+FIRST_ACTIVE, LAST_ACTIVE = ACTIVE_CODES[0], ACTIVE_CODES[-1]
+
+
+class Usage:
+    """Counts and limits of a swarm and its arrays."""
+
+    def __init__(self, swarm_limit: int = DEFAULT_SWARM_LIMIT) -> None:
+        self.swarm_limit = swarm_limit
+        self.array_count = 0
+        self.totals = [0] * STANDING_CODES
+        """Tasks of the swarm by code."""
+        self._counts: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
+        self._active: Rows = np.zeros(0, dtype=np.int32)
+        self._limits: Rows = np.zeros(0, dtype=np.int32)
+
+    def add_arrays(self, limits: list[int | None]) -> None:
+        """New arrays at the end, None standing for unlimited."""
+        as_numbers = [UNLIMITED if limit is None else limit for limit in limits]
+        used, added = self.array_count, len(limits)
+        self._counts = grown(self._counts, used * STANDING_CODES, np.zeros(added * STANDING_CODES, np.int32))
+        self._active = grown(self._active, used, np.zeros(added, np.int32))
+        self._limits = grown(self._limits, used, np.array(as_numbers, dtype=np.int32))
+        self.array_count += added
+
+    def add_tasks(self, array_rows: Rows, codes: Codes) -> None:
+        """New tasks, where they stand."""
+        np.add.at(self._counts, array_rows.astype(np.int64) * STANDING_CODES + codes, 1)
+        np.add.at(self._active, array_rows[(codes >= FIRST_ACTIVE) & (codes <= LAST_ACTIVE)], 1)
+        for code, count in enumerate(np.bincount(codes, minlength=STANDING_CODES).tolist()):
+            self.totals[code] += count
+
+    def move(self, array_rows: Rows, old: Codes, new: Code) -> None:
+        """Tasks of these arrays went from their old codes to one new code."""
+        places = array_rows.astype(np.int64) * STANDING_CODES
+        np.subtract.at(self._counts, places + old, 1)
+        np.add.at(self._counts, places + int(new), 1)
+        was_active = (old >= FIRST_ACTIVE) & (old <= LAST_ACTIVE)
+        if FIRST_ACTIVE <= new <= LAST_ACTIVE:
+            np.add.at(self._active, array_rows[~was_active], 1)
+        else:
+            np.subtract.at(self._active, array_rows[was_active], 1)
+        for code, count in enumerate(np.bincount(old, minlength=STANDING_CODES).tolist()):
+            self.totals[code] -= count
+        self.totals[new] += len(array_rows)
+
+    def move_same(self, array_row: int, old: Code, new: Code, count: int) -> None:
+        """The same for `count` tasks of one array that all stood alike: what a batch does, without arrays."""
+        place = array_row * STANDING_CODES
+        self._counts[place + old] -= count
+        self._counts[place + new] += count
+        was, is_now = FIRST_ACTIVE <= old <= LAST_ACTIVE, FIRST_ACTIVE <= new <= LAST_ACTIVE
+        self._active[array_row] += count * (is_now - was)
+        self.totals[old] -= count
+        self.totals[new] += count
+
+    @property
+    def active(self) -> int:
+        """Tasks of the swarm that use capacity."""
+        return sum(self.totals[FIRST_ACTIVE : LAST_ACTIVE + 1])
+
+    @property
+    def task_count(self) -> int:
+        return sum(self.totals)
+
+    @property
+    def swarm_room(self) -> int:
+        """How many more may become active; 0 also when the limit was lowered below what runs."""
+        return max(0, self.swarm_limit - self.active)
+
+    def room(self, array_row: int) -> int:
+        """How many more of an array's tasks may become active, the swarm's limit aside."""
+        return max(0, int(self._limits[array_row]) - int(self._active[array_row]))
+
+    def has_room(self, array_row: int) -> bool:
+        return bool(self._active[array_row] < self._limits[array_row])
+
+    def limit(self, array_row: int) -> int | None:
+        """An array's limit; None for unlimited."""
+        limit = int(self._limits[array_row])
+        return None if limit == UNLIMITED else limit
+
+    def set_limit(self, array_row: int, limit: int | None) -> None:
+        self._limits[array_row] = UNLIMITED if limit is None else limit
+
+    def active_of(self, array_row: int) -> int:
+        return int(self._active[array_row])
+
+    def counts(self) -> NDArray[np.int32]:
+        """All counts: a row an array, a column a code. A view, not to be written to."""
+        return self._counts[: self.array_count * STANDING_CODES].reshape(-1, STANDING_CODES)

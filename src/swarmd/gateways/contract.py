@@ -1,0 +1,123 @@
+"""The contract between the scheduler and an engine.
+
+A gateway takes batches and reports what happens to their tasks. It knows the core's values and nothing above: not the
+scheduler, not gRPC. One gateway serves all swarms that name it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from pathlib import Path
+
+from swarmd.core.batch import MAX_BATCH_SIZE, Batch
+from swarmd.core.update import StateUpdate
+
+Report = Callable[[str, StateUpdate], None]
+"""Takes news of a swarm: report(swarm_id, update). Called in the event loop's thread; never blocks, never raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Tasks of a batch that the engine did not take."""
+
+    task_ids: Sequence[int]
+    reason: str
+    permanent: bool = False
+    """They can never run here: they become ERROR_FATAL instead of coming back."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueOutcome:
+    """What the engine did with a batch: it took every task that is not among the refusals."""
+
+    refusals: Sequence[Refusal] = ()
+
+
+class Found(Enum):
+    """What an engine says of a batch that is in doubt."""
+
+    QUEUED = auto()
+    NOT_QUEUED = auto()
+    """It was not taken and will not be."""
+    UNKNOWN = auto()
+    """It cannot say yet; ask again."""
+
+
+@dataclass(frozen=True, slots=True)
+class FindOutcome:
+    """The answer about a batch that is in doubt."""
+
+    found: Found
+    refusals: Sequence[Refusal] = ()
+    """With QUEUED: the tasks of it that were not taken."""
+
+
+class BatchRefusedError(Exception):
+    """The engine took nothing of the batch, for certain. The tasks come back and wait for a later tick."""
+
+
+class OutcomeUnknownError(Exception):
+    """Nobody knows whether the engine took the batch. It is in doubt until `find_batch` or news says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a gateway can do."""
+
+    largest_batch: int = MAX_BATCH_SIZE
+    can_find: bool = False
+    """`find_batch` works. Only then does an exception from `queue_batch` that says nothing put a batch in doubt."""
+    can_cancel: bool = False
+    """`cancel_tasks` reaches tasks that the engine has."""
+    hands_out: bool = False
+    """The caller of Tick runs the batches (the pull gateway)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmInfo:
+    """What a gateway may want to know of a swarm before its first batch."""
+
+    swarm_id: str
+    working_directory: Path | None = None
+    """Where commands start, for gateways that run them on this machine; None: the daemon's own."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Added to the environment of every command, likewise."""
+
+
+class ServerGateway(ABC):
+    """The way to one engine. A subclass needs `queue_batch`; everything else has a default that does nothing.
+
+    `queue_batch` may run several times at once. An exception from it means:
+    - `BatchRefusedError`: nothing was queued; the tasks come back.
+    - `OutcomeUnknownError`, a timeout, or a cancellation: the batch is in doubt.
+    - anything else: in doubt when the gateway `can_find`; otherwise the gateway promises that a call which raised has
+      queued nothing, and the tasks come back.
+    """
+
+    name = ""
+    capabilities = Capabilities()
+
+    async def start(self, report: Report) -> None:
+        """Begin. News goes to `report` from now until `close`."""
+
+    async def close(self) -> None:
+        """End; nothing is reported any more."""
+
+    async def add_swarm(self, swarm: SwarmInfo) -> None:
+        """Batches of this swarm may come."""
+
+    async def remove_swarm(self, swarm_id: str) -> None:
+        """The swarm is gone; its tasks, if any are left, are to be ended."""
+
+    @abstractmethod
+    async def queue_batch(self, batch: Batch) -> QueueOutcome | None:
+        """Hand a batch to the engine; `batch.tasks()` says what to run. None: every task was taken."""
+
+    async def find_batch(self, swarm_id: str, batch_id: str) -> FindOutcome:
+        """What became of a batch whose outcome is in doubt."""
+        del swarm_id, batch_id
+        return FindOutcome(Found.UNKNOWN)
+
+    async def cancel_tasks(self, swarm_id: str, task_ids: Sequence[int], attempts: Sequence[int], reason: str) -> None:
+        """End these attempts. Those that are over are no error; nothing is reported of those that are ended."""
