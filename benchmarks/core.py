@@ -97,7 +97,7 @@ def tick(state: SwarmState) -> list[StateUpdate]:
     return updates
 
 
-def news(status: TaskStatus, ids: np.ndarray) -> StateUpdate:  # type: ignore[type-arg]
+def news(status: TaskStatus, ids: np.ndarray) -> StateUpdate:
     statuses = TaskStatuses()
     statuses.add(status, ids)
     return StateUpdate(statuses)
