@@ -1,1 +1,62 @@
-"""swarmd."""
+"""swarmd: a gRPC scheduling daemon, and its scheduler for Python programs.
+
+The names below are the public face; they are imported when they are first used, so that the command line starts fast.
+"""
+
+from typing import TYPE_CHECKING
+
+from swarmd._version import __version__
+
+if TYPE_CHECKING:
+    from swarmd.core.batch import Batch, BatchResult
+    from swarmd.core.model import Array, Task, TaskResources
+    from swarmd.core.state import SwarmState
+    from swarmd.core.status import RunStatus, TaskStatus
+    from swarmd.core.update import StateUpdate
+    from swarmd.gateways.contract import BatchRefusedError, OutcomeUnknownError, QueueOutcome, Refusal, ServerGateway
+    from swarmd.scheduler import Scheduler, TickUpdate
+
+_HOMES = {
+    "swarmd.core.batch": ("Batch", "BatchResult"),
+    "swarmd.core.model": ("Array", "Task", "TaskResources"),
+    "swarmd.core.state": ("SwarmState",),
+    "swarmd.core.status": ("RunStatus", "TaskStatus"),
+    "swarmd.core.update": ("StateUpdate",),
+    "swarmd.gateways.contract": (
+        "BatchRefusedError",
+        "OutcomeUnknownError",
+        "QueueOutcome",
+        "Refusal",
+        "ServerGateway",
+    ),
+    "swarmd.scheduler": ("Scheduler", "TickUpdate"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Array",
+    "Batch",
+    "BatchRefusedError",
+    "BatchResult",
+    "OutcomeUnknownError",
+    "QueueOutcome",
+    "Refusal",
+    "RunStatus",
+    "Scheduler",
+    "ServerGateway",
+    "StateUpdate",
+    "SwarmState",
+    "Task",
+    "TaskResources",
+    "TaskStatus",
+    "TickUpdate",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'swarmd' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOME_OF[name]), name)

@@ -1,5 +1,6 @@
 """Batches: what a tick takes from the lanes, and what becomes of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -80,7 +81,7 @@ def spec_of(table: "Table", swarm_id: str, row: int, task_id: int, attempt: int)
 class BatchResult:
     """What became of one batch."""
 
-    task_statuses: dict[int, str] = field(default_factory=dict)
+    task_statuses: Mapping[int, str] = field(default_factory=dict)
     """The statuses its tasks have because of it: "Q" those that the engine took, "G" those that came back."""
     batch_size: int = 0
     array_id: int = 0

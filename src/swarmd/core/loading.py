@@ -7,6 +7,7 @@ goes on; `SwarmState.commit_load` then applies the plan in one step. A load is a
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,39 +34,108 @@ class Load:
     tasks: TaskColumns = field(default_factory=lambda: TaskColumns.of([], [], []))
 
 
+class Known(Protocol):
+    """What a load is checked against: a Table, or `KnownIds` of one."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def ids(self) -> IdIndex: ...
+    @property
+    def array_ids(self) -> IdIndex: ...
+    @property
+    def resources_ids(self) -> IdIndex: ...
+
+
+@dataclass(frozen=True, slots=True)
+class KnownIds:
+    """The ids of a table at one moment: another thread may plan a load with it while the table goes on."""
+
+    size: int
+    ids: IdIndex
+    array_ids: IdIndex
+    resources_ids: IdIndex
+
+    @classmethod
+    def of(cls, table: Table) -> "KnownIds":
+        return cls(table.size, table.ids.copy(), table.array_ids.copy(), table.resources_ids.copy())
+
+
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
     """A load that was found to be right, in rows instead of ids. Row numbers count on from those of the table."""
 
     load: Load
     first_row: int
-    array_rows: Rows
+    first_resources_row: int
+    columns: dict[str, NDArray[np.generic]]
+    """What the table appends; `scales` and `lane` are places in `scale_sets` and `lane_keys`."""
     lane_keys: list[tuple[int, int, int]]
-    lane_places: NDArray[np.intp]
     upstream_counts: Int32s
     upstream_rows: Rows
+    known_edges: NDArray[np.intp]
+    """Places in upstream_rows that point to tasks of earlier loads, whose statuses may change until the commit."""
     segment: Segment | None
+    counts: NDArray[np.int64]
+    """New tasks by array row and code, flat."""
 
 
-def plan_load(table: Table, load: Load) -> LoadPlan:
+def plan_load(known: Known, load: Load) -> LoadPlan:
     """Check a load against itself and what is there. Raises InvalidInputError, NotFoundError, AlreadyExistsError."""
-    tasks = load.tasks
-    array_ids = _plan_arrays(table.array_ids, load.arrays)
-    resources_ids = _plan_resources(table.resources_ids, load.task_resources)
+    tasks, first = load.tasks, known.size
+    array_ids = _plan_arrays(known.array_ids, load.arrays)
+    resources_ids = _plan_resources(known.resources_ids, load.task_resources)
     _check_ids("tasks.task_id", tasks.task_ids, model.MAX_ID)
-    _check_new("task", "tasks.task_id", tasks.task_ids, table.ids)
+    _check_new("task", "tasks.task_id", tasks.task_ids, known.ids)
     _check_values(tasks)
     array_rows = _look_up("array", "tasks.array_id", tasks.array_ids, array_ids, tasks)
     resources_rows = _look_up(
         "task resources", "tasks.task_resources_id", tasks.task_resources_ids, resources_ids, tasks
     )
-    lane_keys, lane_places = _lanes(tasks.priorities, array_rows, resources_rows)
-    counts, upstream_rows = _dependencies(table.ids, tasks)
-    first = table.size
-    targets = np.repeat(np.arange(first, first + len(tasks), dtype=np.int32), counts)
+    lane_keys, lanes = _lanes(tasks.priorities, array_rows, resources_rows)
+    upstream_counts, upstream_rows = _dependencies(known.ids, tasks)
+    targets = np.repeat(np.arange(first, first + len(tasks), dtype=np.int32), upstream_counts)
     _check_cycles(tasks, upstream_rows, targets, first)
-    segment = segment_of(upstream_rows, targets)
-    return LoadPlan(load, first, array_rows, lane_keys, lane_places, counts, upstream_rows, segment)
+    left = _upstreams_left(tasks, upstream_counts, upstream_rows, targets, first)
+    counts = array_rows.astype(np.int64) * STANDING_CODES + tasks.statuses
+    return LoadPlan(
+        load=load,
+        first_row=first,
+        first_resources_row=known.resources_ids.size,
+        columns=_columns(tasks, left, lanes),
+        lane_keys=lane_keys,
+        upstream_counts=upstream_counts,
+        upstream_rows=upstream_rows,
+        known_edges=np.flatnonzero(upstream_rows < first),
+        segment=segment_of(upstream_rows, targets),
+        counts=np.bincount(counts, minlength=array_ids.size * STANDING_CODES),
+    )
+
+
+def _columns(tasks: TaskColumns, upstreams_left: Int32s, lanes: Rows) -> dict[str, NDArray[np.generic]]:
+    """Arrays of the table's own, that nobody else holds."""
+    active = (tasks.statuses >= Code.RESERVED) & (tasks.statuses <= Code.RUNNING)
+    return {
+        "task_id": tasks.task_ids.copy(),
+        "status": tasks.statuses.copy(),
+        "attempt": np.maximum(tasks.attempts, active, dtype=np.int32),
+        "failures": tasks.failed_attempts.copy(),
+        "max_attempts": tasks.max_attempts.copy(),
+        "upstreams_left": upstreams_left,
+        "scales": tasks.scales.copy(),
+        "lane": lanes,
+    }
+
+
+def _upstreams_left(
+    tasks: TaskColumns, upstream_counts: Int32s, upstream_rows: Rows, targets: Rows, first: int
+) -> Int32s:
+    """How many upstreams each task waits for, those of earlier loads all counted."""
+    left = upstream_counts.copy()
+    inner = np.flatnonzero(upstream_rows >= first)
+    done = inner[tasks.statuses[upstream_rows[inner] - first] == Code.DONE] if len(inner) else inner
+    np.subtract.at(left, targets[done] - first, 1)
+    return left
 
 
 def _plan_arrays(known: IdIndex, arrays: Sequence[Array]) -> IdIndex:
@@ -191,19 +261,17 @@ def _look_up(kind: str, field_path: str, ids: Int64s, index: IdIndex, tasks: Tas
     return rows
 
 
-def _lanes(
-    priorities: Int32s, array_rows: Rows, resources_rows: Rows
-) -> tuple[list[tuple[int, int, int]], NDArray[np.intp]]:
+def _lanes(priorities: Int32s, array_rows: Rows, resources_rows: Rows) -> tuple[list[tuple[int, int, int]], Rows]:
     """The distinct (priority, array, resources) of the tasks, and which of them each task has."""
     if not len(priorities):
-        return [], np.zeros(0, dtype=np.intp)
+        return [], np.zeros(0, dtype=np.int32)
     pairs = array_rows.astype(np.int64) * (int(resources_rows.max()) + 1) + resources_rows
     pair_places = np.unique(pairs, return_inverse=True)[1]
     levels, level_places = np.unique(priorities, return_inverse=True)
     together = pair_places.astype(np.int64) * len(levels) + level_places
     _, firsts, places = np.unique(together, return_index=True, return_inverse=True)
     keys = zip(priorities[firsts].tolist(), array_rows[firsts].tolist(), resources_rows[firsts].tolist(), strict=True)
-    return list(keys), places
+    return list(keys), places.astype(np.int32)
 
 
 def _dependencies(known: IdIndex, tasks: TaskColumns) -> tuple[Int32s, Rows]:

@@ -26,7 +26,6 @@ from swarmd.core.selecting import Selector, narrowed, select
 from swarmd.core.status import FINAL_CODES, Code, RunStatus, TaskStatus
 from swarmd.core.table import Table
 from swarmd.core.update import StateUpdate, StatusGroup
-from swarmd.core.usage import FIRST_ACTIVE, LAST_ACTIVE
 from swarmd.core.views import Counts, TaskView, counts_of_array, task_view
 
 
@@ -177,27 +176,19 @@ class SwarmState:
         if table.size != plan.first_row:
             raise RuntimeError("the swarm was loaded into after this plan was made")
         table.add_arrays(list(load.arrays))
+        lane_keys = plan.lane_keys
+        shift = len(table.resources) - plan.first_resources_row
+        if shift:  # resources were adjusted since the plan was made: those of the load come behind them
+            first = plan.first_resources_row
+            lane_keys = [(prio, array, row + shift * (row >= first)) for prio, array, row in lane_keys]
         table.add_resources(list(load.task_resources))
-        scales = np.array([table.scale_sets.place(each) for each in tasks.scale_sets], dtype=np.int32)
-        lanes = table.lanes.intern(plan.lane_keys)
-        active = (tasks.statuses >= FIRST_ACTIVE) & (tasks.statuses <= LAST_ACTIVE)
-        columns: dict[str, NDArray[np.generic]] = {
-            "task_id": tasks.task_ids,
-            "status": tasks.statuses,
-            "attempt": np.maximum(tasks.attempts, active, dtype=np.int32),
-            "failures": tasks.failed_attempts,
-            "max_attempts": tasks.max_attempts,
-            "upstreams_left": plan.upstream_counts,
-            "scales": scales[tasks.scales],
-            "lane": lanes[plan.lane_places],
-        }
-        table.extend(columns)
+        table.extend(plan.columns, lane_keys, tasks.scale_sets)
         table.ids.add(tasks.task_ids)
         table.names.extend(tasks.names)
         table.commands.extend(tasks.commands)
         table.upstreams.extend(plan.upstream_counts, plan.upstream_rows)
         table.downstreams.add(plan.segment)
-        table.usage.add_tasks(plan.array_rows, tasks.statuses)
+        table.usage.add_tasks(plan.counts)
         self._count_done_upstreams(plan)
         rows = np.arange(plan.first_row, table.size, dtype=np.int32)
         ready = table.make_ready(rows[tasks.statuses == Code.REGISTERED])
@@ -207,11 +198,13 @@ class SwarmState:
         return self._close(change)
 
     def _count_done_upstreams(self, plan: LoadPlan) -> None:
-        table = self.table
-        done = table.status[plan.upstream_rows] == Code.DONE
-        if done.any():
-            targets = np.repeat(np.arange(plan.first_row, table.size), plan.upstream_counts)
-            np.subtract.at(table.upstreams_left, targets[done], 1)
+        """Upstreams of earlier loads that are DONE by now: nothing waits for them."""
+        table, edges = self.table, plan.known_edges
+        done = edges[table.status[plan.upstream_rows[edges]] == Code.DONE]
+        if len(done):
+            ends = np.cumsum(plan.upstream_counts)
+            table_rows = plan.first_row + np.searchsorted(ends, done, side="right")
+            np.subtract.at(table.upstreams_left, table_rows, 1)
 
     # -- scheduling ------------------------------------------------------------------------------------------------
 
@@ -315,7 +308,14 @@ class SwarmState:
         if update.sync_time is not None and update.sync_time != self.sync_time:
             self.sync_time = update.sync_time
             change.settings_changed = True
+        self._drop_settled_doubts()
         return self._close(change)
+
+    def _drop_settled_doubts(self) -> None:
+        """A batch in doubt of which news has reached every task is in doubt no more."""
+        for batch_id, known in list(self.open_batches.items()):
+            if known.in_doubt and not len(self._still_reserved(known.batch)):
+                del self.open_batches[batch_id]
 
     # -- commands --------------------------------------------------------------------------------------------------
 

@@ -66,14 +66,22 @@ class Table:
         self.resources_ids.add(np.array([each.task_resources_id for each in resources], dtype=np.int64))
         self.resources.extend(resources)
 
-    def extend(self, columns: Mapping[str, NDArray[np.generic]]) -> None:
-        """Append to the columns that are named; the others get zeros. Counts nothing and queues nothing yet."""
+    def extend(
+        self,
+        columns: Mapping[str, NDArray[np.generic]],
+        lane_keys: list[tuple[int, int, int]],
+        scale_sets: list[Scales],
+    ) -> None:
+        """Append to the columns; `lane` and `scales` are places in the lists given. Counts and queues nothing yet."""
         added = len(columns["task_id"])
-        for name in ("task_id", "status", "attempt", "failures", "max_attempts", "upstreams_left", "scales"):
+        for name in ("task_id", "status", "attempt", "failures", "max_attempts", "upstreams_left"):
             setattr(self, name, grown(getattr(self, name), self.size, columns[name]))
+        scales = np.array([self.scale_sets.place(each) for each in scale_sets], dtype=np.int32)
+        self.scales = grown(self.scales, self.size, _renumbered(columns["scales"], scales))
         self.queued_at = grown(self.queued_at, self.size, np.zeros(added))
         self.changed_at = grown(self.changed_at, self.size, np.zeros(added))
-        self.lanes.of_task = grown(self.lanes.of_task, self.size, columns["lane"].astype(np.int32, copy=False))
+        lanes = _renumbered(columns["lane"], self.lanes.intern(lane_keys))
+        self.lanes.of_task = grown(self.lanes.of_task, self.size, lanes)
         self.queue.ready_seq = grown(self.queue.ready_seq, self.size, np.zeros(added, dtype=np.int64))
         self.size += added
 
@@ -170,6 +178,14 @@ class Table:
         )
         more = (self.scales, self.queued_at, self.changed_at, self.lanes.of_task, self.queue.ready_seq)
         return sum(int(column.nbytes) for column in columns + more) + self.upstreams.nbytes + self.downstreams.nbytes
+
+
+def _renumbered(places: NDArray[np.generic], numbers: Int32s) -> Int32s:
+    """numbers[places], without the work where they are the same."""
+    if np.array_equal(numbers, np.arange(len(numbers))):
+        return places.astype(np.int32, copy=False)
+    renumbered: Int32s = numbers[places.astype(np.int32, copy=False)]
+    return renumbered
 
 
 def scaled(resources: TaskResources, scales: Scales) -> TaskResources:

@@ -38,11 +38,12 @@ class Usage:
         self._limits = grown(self._limits, used, np.array(as_numbers, dtype=np.int32))
         self.array_count += added
 
-    def add_tasks(self, array_rows: Rows, codes: Codes) -> None:
-        """New tasks, where they stand."""
-        np.add.at(self._counts, array_rows.astype(np.int64) * STANDING_CODES + codes, 1)
-        np.add.at(self._active, array_rows[(codes >= FIRST_ACTIVE) & (codes <= LAST_ACTIVE)], 1)
-        for code, count in enumerate(np.bincount(codes, minlength=STANDING_CODES).tolist()):
+    def add_tasks(self, added: NDArray[np.int64]) -> None:
+        """New tasks: how many by array row and code, flat."""
+        self._counts[: len(added)] += added.astype(np.int32)
+        by_array = added.reshape(-1, STANDING_CODES)
+        self._active[: len(by_array)] += by_array[:, FIRST_ACTIVE : LAST_ACTIVE + 1].sum(axis=1).astype(np.int32)
+        for code, count in enumerate(by_array.sum(axis=0).tolist()):
             self.totals[code] += count
 
     def move(self, array_rows: Rows, old: Codes, new: Code) -> None:

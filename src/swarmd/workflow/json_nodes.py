@@ -15,6 +15,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from swarmd.workflow.problems import Problem, WorkflowFileError
 
 MAX_DEPTH = 64
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _WORD = re.compile(r"[-+.\w]+")
 _DECODER = json.JSONDecoder()
@@ -26,10 +27,16 @@ def parse_json(text: str, file: str) -> object:
     if not text.strip():
         raise WorkflowFileError(file, [Problem("is empty")])
     try:
-        return json.loads(text)
+        data = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(data, ensure_ascii=False).encode()
+        return data
     except json.JSONDecodeError as error:
         message = f"is not JSON: {error.msg[0].lower()}{error.msg[1:]} (column {error.colno})"
         raise WorkflowFileError(file, [Problem(message, line=error.lineno)]) from None
+    except UnicodeEncodeError:
+        message = r"holds one half of a surrogate pair, such as \ud83d without \ude00"
+        raise WorkflowFileError(file, [Problem(message)]) from None
     except (RecursionError, ValueError) as error:
         message = "is nested too deeply" if isinstance(error, RecursionError) else f"is not JSON: {error}"
         raise WorkflowFileError(file, [Problem(message)]) from None

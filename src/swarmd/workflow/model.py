@@ -303,7 +303,9 @@ class WorkflowFile(_Block):
         min_length=1,
         description="Where tasks run, relative to this file; default: the file's directory.",
     )
-    defaults: DefaultsBlock = Field(default_factory=DefaultsBlock, description="What arrays leave out.")
+    defaults: DefaultsBlock = Field(
+        default_factory=DefaultsBlock, description="What holds for arrays that say nothing else."
+    )
     resources: dict[Name, ResourcesBlock] = Field(
         default_factory=dict, description="Named resources, for arrays to share."
     )

@@ -89,7 +89,7 @@ def _message(details: ErrorDetails, path: FieldPath) -> str:
 def _bound_message(kind: str, given: object, context: Mapping[str, object]) -> str | None:
     match kind:
         case "greater_than_equal":
-            return f"must be {context['ge']} or more, not {_shown(given)}"
+            return f"must be {context['ge']:g} or more, not {_shown(given)}"
         case "less_than_equal":
             return f"must be {context['le']} or less, not {_shown(given)}"
         case "too_short" | "string_too_short":

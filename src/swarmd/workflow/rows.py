@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from fractions import Fraction
 
 from swarmd.workflow.model import ArrayBlock, ParameterValues, RangeBlock, TaskBlock, TaskChoice
 
@@ -67,6 +67,6 @@ def _texts(values: ParameterValues) -> Sequence[str]:
     return [str(float(exact_first + exact_step * position)) for position in range(_length(values))]
 
 
-def _exact(number: float) -> Decimal:
+def _exact(number: float) -> Fraction:
     """The number as it was written, so that 0.1 steps meet 0.3."""
-    return Decimal(str(number))
+    return Fraction(str(number))

@@ -18,7 +18,20 @@ SCHEMA_PATH = Path(__file__).with_name("workflow.schema.json")
 def schema() -> dict[str, Any]:
     """The schema, for draft 2020-12."""
     made = WorkflowFile.model_json_schema(by_alias=True, mode="validation")
+    _close(made)
     return {"$schema": DIALECT, "$id": SCHEMA_ID, **made}
+
+
+def _close(node: object) -> None:
+    """Refuse keys that fit none of a mapping's patterns; pydantic leaves them open."""
+    if isinstance(node, dict):
+        if "patternProperties" in node:
+            node.setdefault("additionalProperties", False)
+        for inside in node.values():
+            _close(inside)
+    elif isinstance(node, list):
+        for inside in node:
+            _close(inside)
 
 
 def schema_text() -> str:

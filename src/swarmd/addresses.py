@@ -1,0 +1,105 @@
+"""Where the daemon is: one rule for daemon, client and command line.
+
+An address is `unix:PATH` or `HOST:PORT`. Without one, it is the socket `swarmd.sock` in the user's runtime directory:
+`$XDG_RUNTIME_DIR/swarmd`, or else `swarmd-UID` in the system's directory for temporary files.
+"""
+
+import os
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarmd.core.errors import InvalidInputError
+
+ADDRESS_VARIABLE = "SWARMD_ADDRESS"
+SOCKET_NAME = "swarmd.sock"
+LONGEST_SOCKET_PATH = 107  # sockaddr_un has 108 bytes, with the closing NUL
+HIGHEST_PORT = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen, or where to connect to: a socket file, or a host and a port."""
+
+    path: Path | None = None
+    host: str = ""
+    port: int = 0
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def target(self) -> str:
+        """As gRPC wants it."""
+        return str(self)
+
+
+def parse_address(text: str) -> Address:
+    """`unix:PATH`, `HOST:PORT` or `[IPV6]:PORT`. Raises InvalidInputError with the remedy."""
+    if text.startswith("unix:"):
+        path = Path(text.removeprefix("unix:").removeprefix("//")).absolute()
+        if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+            raise _unusable(text, f"a socket's path has at most {LONGEST_SOCKET_PATH} bytes; choose a shorter one")
+        return Address(path=path)
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) <= HIGHEST_PORT):
+        raise _unusable(text, "write unix:PATH, or HOST:PORT with a port from 0 to 65535")
+    return Address(host=host, port=int(port))
+
+
+def default_address() -> Address:
+    """The address that everybody uses who gives none; `SWARMD_ADDRESS` overrides it for clients."""
+    return Address(path=runtime_directory() / SOCKET_NAME)
+
+
+def client_address(given: str | None) -> Address:
+    """Where a client connects to: what was given, else `SWARMD_ADDRESS`, else the default socket."""
+    text = given or os.environ.get(ADDRESS_VARIABLE)
+    return parse_address(text) if text else default_address()
+
+
+def runtime_directory() -> Path:
+    """The user's directory for the socket; it may not exist yet."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if base:
+        return Path(base) / "swarmd"
+    return Path(tempfile.gettempdir()) / f"swarmd-{os.getuid()}"
+
+
+def state_directory() -> Path:
+    """The user's directory for logs and state; it may not exist yet."""
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "swarmd"
+
+
+def make_private(directory: Path) -> Path:
+    """Make the directory, 0700, or check that the one there is the user's own and nobody else may write to it.
+
+    Raises InvalidInputError when it is somebody else's, a link, or no directory.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(mode=0o700)
+    except FileExistsError:
+        pass
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise _unsafe(directory, "is not a directory (a link will not do)")
+    if found.st_uid != os.getuid():
+        raise _unsafe(directory, f"belongs to user {found.st_uid}, not to you")
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        directory.chmod(0o700)
+    return directory
+
+
+def _unusable(text: str, remedy: str) -> InvalidInputError:
+    return InvalidInputError(f"address: {text!r} cannot be used; {remedy}", reason="INVALID_ADDRESS", field="address")
+
+
+def _unsafe(directory: Path, what: str) -> InvalidInputError:
+    message = f"{directory} {what}; remove it, or choose another place (XDG_RUNTIME_DIR, --listen, --state-dir)"
+    return InvalidInputError(message, reason="UNSAFE_DIRECTORY", field="directory")

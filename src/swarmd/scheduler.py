@@ -1,0 +1,313 @@
+"""Scheduler: one scheduling iteration over a SwarmState and a gateway, for Python programs and for the daemon.
+
+Takes batches while there is room, queues them several at a time, and turns each outcome into an update. It owns the
+calls: neither a timeout nor a caller that gives up stops one that is under way.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from swarmd.core.batch import MAX_BATCH_SIZE, Batch, BatchResult
+from swarmd.core.state import SwarmState
+from swarmd.core.status import TaskStatus
+from swarmd.core.update import StateUpdate, TaskStatuses
+from swarmd.gateways.contract import (
+    BatchRefusedError,
+    Found,
+    OutcomeUnknownError,
+    QueueOutcome,
+    Refusal,
+    ServerGateway,
+)
+
+DEFAULT_IN_FLIGHT = 8
+FIRST_ASK_SECONDS = 0.2
+LONGEST_ASK_SECONDS = 30.0
+
+
+@dataclass
+class TickUpdate(StateUpdate):
+    """What a tick changed, and what became of each of its batches."""
+
+    batch_results: list[BatchResult] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)
+    """The batches that the engine took, wholly or in part."""
+    timed_out: bool = False
+    """The timeout passed with work left to start, or calls still under way."""
+
+
+class Scheduler:
+    """Queues what is ready, within the limits.
+
+    >>> scheduler = Scheduler(gateway, state)
+    >>> update = await scheduler.tick(timeout=30.0)
+    >>> state.apply_update(update)
+
+    With `apply` each outcome is handed to it the moment it is there (the daemon does this); without it, outcomes are
+    for the caller of `tick` to apply, and those that come after their tick are part of the next one's update.
+    """
+
+    MAX_BATCH_SIZE = MAX_BATCH_SIZE
+
+    def __init__(
+        self,
+        gateway: ServerGateway,
+        state: SwarmState,
+        *,
+        max_in_flight: int = DEFAULT_IN_FLIGHT,
+        apply: Callable[[StateUpdate], object] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if max_in_flight < 1:
+            raise ValueError(f"max_in_flight: {max_in_flight} is not allowed; give 1 or more")
+        self._gateway = gateway
+        self._state = state
+        self._max_in_flight = max_in_flight
+        self._apply = apply
+        self._clock = clock
+        self._calls: set[asyncio.Task[None]] = set()
+        self._asking: set[asyncio.Task[None]] = set()
+        self._late = _Outcomes()
+
+    @property
+    def max_concurrently_running(self) -> int:
+        """The swarm's concurrency limit, which the state keeps; settable."""
+        return self._state.max_concurrently_running
+
+    @max_concurrently_running.setter
+    def max_concurrently_running(self, limit: int) -> None:
+        self._state.max_concurrently_running = limit
+
+    def has_work(self) -> bool:
+        """Whether a tick would now queue at least one task."""
+        return self._state.has_work()
+
+    @property
+    def calls_under_way(self) -> int:
+        """How many batches are being queued just now."""
+        return len(self._calls)
+
+    async def tick(self, timeout: float = -1, *, max_batches: int | None = None) -> TickUpdate:  # noqa: ASYNC109
+        """One scheduling iteration: take batches, queue them, and return what changed.
+
+        `timeout` in seconds: no new batch starts after it and the tick returns; -1 is unlimited. Tasks that the engine
+        refused are ready again, in their old order, once the tick takes no more batches. Raises nothing that a gateway
+        raised: the BatchResult tells.
+        """
+        deadline = None if timeout < 0 else asyncio.get_running_loop().time() + timeout
+        run = _Run(self._late)
+        self._late = _Outcomes()
+        try:
+            timed_out = await self._take(run, deadline, max_batches)
+            self._give_back_refused(run)
+            if run.calls:
+                _, pending = await asyncio.wait(run.calls, timeout=_left(deadline))
+                timed_out = timed_out or bool(pending)
+        except BaseException:
+            self._late = run.outcomes.followed_by(self._late)  # nobody gets this tick's answer: the next one tells
+            raise
+        finally:
+            self._give_back_refused(run)
+            run.is_over = True
+        return run.outcomes.as_update(timed_out=timed_out)
+
+    async def drain(self, grace: float | None = None) -> bool:
+        """Wait for the calls under way, at most `grace` seconds; True when none is left. Start no tick after it."""
+        for task in self._asking:
+            task.cancel()
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=grace)
+        return not self._calls
+
+    # -- taking ----------------------------------------------------------------------------------------------------
+
+    async def _take(self, run: "_Run", deadline: float | None, max_batches: int | None) -> bool:
+        """Start calls until nothing may go any more. Returns whether the deadline ended it."""
+        loop, size = asyncio.get_running_loop(), min(MAX_BATCH_SIZE, self._gateway.capabilities.largest_batch)
+        started = 0
+        while max_batches is None or started < max_batches:
+            if deadline is not None and loop.time() >= deadline:
+                return self._state.has_work()
+            if len(self._calls) >= self._max_in_flight:
+                if not self._state.has_work():
+                    return False
+                await asyncio.wait(self._calls, timeout=_left(deadline), return_when=asyncio.FIRST_COMPLETED)
+                continue
+            batch = self._state.take_batch(size, at=self._clock())
+            if batch is None:
+                return False
+            started += 1
+            call = asyncio.create_task(self._queue(batch, run), name=f"queue {batch.batch_id}")
+            self._calls.add(call)
+            run.calls.add(call)
+            call.add_done_callback(self._calls.discard)
+        return False
+
+    def _give_back_refused(self, run: "_Run") -> None:
+        """Only when the tick takes no more: what was refused must not be offered again and again in one tick."""
+        run.takes_no_more = True
+        for batch, task_ids in run.refused:
+            self._state.give_back(batch, task_ids)
+            self._state.settle(batch)
+        run.refused.clear()
+
+    # -- queueing --------------------------------------------------------------------------------------------------
+
+    async def _queue(self, batch: Batch, run: "_Run") -> None:
+        """One call to the gateway and what follows from its outcome."""
+        try:
+            outcome = await self._gateway.queue_batch(batch) or QueueOutcome()
+        except BatchRefusedError as error:
+            self._refused(batch, run, str(error) or "refused by the engine")
+        except (OutcomeUnknownError, TimeoutError) as error:
+            self._in_doubt(batch, run, _described(error))
+        except Exception as error:  # noqa: BLE001 - whatever a gateway raises must lose no task
+            if self._gateway.capabilities.can_find:
+                self._in_doubt(batch, run, _described(error))
+            else:
+                self._refused(batch, run, _described(error))
+        except BaseException as error:
+            self._in_doubt(batch, run, _described(error))
+            raise
+        else:
+            await self._taken(batch, run, outcome.refusals)
+
+    async def _taken(self, batch: Batch, run: "_Run", refusals: Sequence[Refusal]) -> None:
+        """The engine decided: its word becomes an update, and what it did not take comes back."""
+        outcome, coming_back = _outcome_of(batch, refusals)
+        if coming_back:
+            self._hand_back(batch, run, coming_back)
+        if not coming_back or run.takes_no_more:
+            self._state.settle(batch)
+        self._tell(run, outcome)
+        await self._end_cancelled(batch)
+
+    def _refused(self, batch: Batch, run: "_Run", why: str) -> None:
+        outcome, coming_back = _outcome_of(batch, [Refusal(batch.task_ids.tolist(), why)])
+        self._hand_back(batch, run, coming_back)
+        if run.takes_no_more:
+            self._state.settle(batch)
+        self._tell(run, outcome)
+
+    def _hand_back(self, batch: Batch, run: "_Run", task_ids: list[int]) -> None:
+        if run.takes_no_more:
+            self._state.give_back(batch, task_ids)
+        else:
+            run.refused.append((batch, task_ids))
+
+    def _in_doubt(self, batch: Batch, run: "_Run", why: str) -> None:
+        self._state.doubt(batch, why)
+        result = BatchResult({}, len(batch), batch.array_id, batch.batch_id, error=f"in doubt: {why}", in_doubt=True)
+        self._tell(run, _Outcomes(results=[result]))
+        if self._gateway.capabilities.can_find and not asyncio.get_running_loop().is_closed():
+            task = asyncio.create_task(self._ask_until_known(batch), name=f"find {batch.batch_id}")
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+
+    async def _ask_until_known(self, batch: Batch) -> None:
+        """Ask the engine what became of a batch in doubt, less and less often, until it says or news has told."""
+        pause, late = FIRST_ASK_SECONDS, _Run(_Outcomes(), takes_no_more=True, is_over=True)
+        while True:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_ASK_SECONDS)
+            if batch.batch_id not in self._state.open_batches:
+                return None
+            try:
+                answer = await self._gateway.find_batch(batch.swarm_id, batch.batch_id)
+            except Exception:  # noqa: BLE001, S112 - it cannot say now; the batch stays in doubt and is asked after again
+                continue
+            if answer.found is Found.QUEUED:
+                return await self._taken(batch, late, answer.refusals)
+            if answer.found is Found.NOT_QUEUED:
+                return self._refused(batch, late, "the engine does not know the batch")
+
+    def _tell(self, run: "_Run", outcome: "_Outcomes") -> None:
+        """Hand an outcome to whoever applies it, and to the answer of its tick or, when that is over, of the next."""
+        if self._apply is not None and outcome.groups:
+            self._apply(StateUpdate(TaskStatuses(list(outcome.groups))))
+        (self._late if run.is_over else run.outcomes).add(outcome)
+
+    async def _end_cancelled(self, batch: Batch) -> None:
+        """Tasks that were cancelled while their batch was being queued: the engine has them now, so tell it."""
+        places = self._state.cancelled_in(batch)
+        if len(places) and self._gateway.capabilities.can_cancel:
+            ids, attempts = batch.task_ids[places].tolist(), batch.attempts[places].tolist()
+            await self._gateway.cancel_tasks(batch.swarm_id, ids, attempts, "cancelled while it was being queued")
+
+
+class _Outcomes:
+    """Outcomes of calls, collected for the answer of a tick."""
+
+    def __init__(self, results: list[BatchResult] | None = None) -> None:
+        self.results = results or []
+        self.batches: list[Batch] = []
+        self.groups = TaskStatuses().groups
+
+    def add(self, other: "_Outcomes") -> None:
+        self.results += other.results
+        self.batches += other.batches
+        self.groups += other.groups
+
+    def followed_by(self, other: "_Outcomes") -> "_Outcomes":
+        self.add(other)
+        return self
+
+    def as_update(self, *, timed_out: bool) -> TickUpdate:
+        """All QUEUED tasks as one group, the rest as they are."""
+        queued = [group for group in self.groups if group.status is TaskStatus.QUEUED]
+        statuses = TaskStatuses([group for group in self.groups if group.status is not TaskStatus.QUEUED])
+        if queued:
+            fences = [group.attempts for group in queued if group.attempts is not None]
+            statuses.add(
+                TaskStatus.QUEUED, np.concatenate([group.task_ids for group in queued]), np.concatenate(fences)
+            )
+        return TickUpdate(statuses, batch_results=self.results, batches=self.batches, timed_out=timed_out)
+
+
+@dataclass(eq=False)
+class _Run:
+    """One tick while it goes on."""
+
+    outcomes: _Outcomes
+    calls: set[asyncio.Task[None]] = field(default_factory=set)
+    refused: list[tuple[Batch, list[int]]] = field(default_factory=list)
+    """Held until the tick takes no more batches."""
+    takes_no_more: bool = False
+    is_over: bool = False
+
+
+def _outcome_of(batch: Batch, refusals: Sequence[Refusal]) -> tuple[_Outcomes, list[int]]:
+    """What the engine's word means, and the tasks that come back."""
+    outcome, statuses = _Outcomes(), TaskStatuses()
+    taken = np.ones(len(batch), dtype=np.bool_)
+    coming_back: list[int] = []
+    for refusal in refusals:
+        mask = np.isin(batch.task_ids, np.asarray(refusal.task_ids, dtype=np.int64)) & taken
+        taken &= ~mask
+        if refusal.permanent:
+            statuses.add(TaskStatus.ERROR_FATAL, batch.task_ids[mask], batch.attempts[mask], refusal.reason)
+        else:
+            coming_back += batch.task_ids[mask].tolist()
+    if taken.any():
+        statuses.add(TaskStatus.QUEUED, batch.task_ids[taken], batch.attempts[taken])
+        outcome.batches.append(batch)
+    outcome.groups += statuses.groups
+    shown = TaskStatuses(list(statuses.groups))
+    if coming_back:
+        shown.add(TaskStatus.REGISTERED, coming_back)
+    why = "; ".join(dict.fromkeys(refusal.reason for refusal in refusals))
+    outcome.results.append(BatchResult(shown, len(batch), batch.array_id, batch.batch_id, error=why))
+    return outcome, coming_back
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+
+
+def _described(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
