@@ -19,6 +19,7 @@ AGE_SHARES = np.array([0.22, 0.60, 0.18])
 HOSPITAL_RISK = np.array([0.002, 0.012, 0.09])
 HOSPITAL_DAYS = 9.0
 FIRST_INFECTED = 25
+RESTRICTION_DAYS = 70
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def simulate(people: Ints, contacts: Floats, restriction_day: int, draw: Draw, s
     recovers = 1 - np.exp(-step / draw.infectious_days)
     infections, admissions = np.zeros((DAYS, 3), np.int64), np.zeros((DAYS, 3), np.int64)
     for day in range(DAYS):
-        restricted = restriction_day <= day < restriction_day + 70
+        restricted = restriction_day <= day < restriction_day + RESTRICTION_DAYS
         effect = draw.restriction_effect if restricted else 0.0
         rate = draw.reproduction_number * (1 - effect) / draw.infectious_days
         for _ in range(STEPS_PER_DAY):

@@ -6,13 +6,14 @@ Writes epidemic.png, table.csv and table.md.
 """
 
 import csv
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
-from epidemic import LOCATIONS, Floats, Location, results_directory
+from epidemic import LOCATIONS, RESTRICTION_DAYS, Floats, Location, results_directory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,13 +76,14 @@ def draw_panel(axes: "Axes", summary: Summary) -> None:
     courses = 1000 * summary.infections / summary.location.population
     days = np.arange(courses.shape[1])
     start = summary.location.restriction_day
-    axes.axvspan(start, start + 70, color=AMBER, alpha=0.16, linewidth=0)
+    axes.axvspan(start, start + RESTRICTION_DAYS, color=AMBER, alpha=0.16, linewidth=0)
     axes.fill_between(days, courses[LOW], courses[HIGH], color=BLUE, alpha=0.18, linewidth=0)
     axes.fill_between(days, courses[LOWER], courses[UPPER], color=BLUE, alpha=0.38, linewidth=0)
     axes.plot(days, courses[MIDDLE], color=BLUE, linewidth=1.8)
     axes.set_title(summary.location.title, loc="left", fontsize=12, fontweight="bold", color=INK)
-    infected = interval(100 * summary.total / summary.location.population, ".0f")
-    axes.set_title(f"{infected}% infected", loc="right", fontsize=9, color=MUTED)
+    percent = 100 * summary.total / summary.location.population
+    infected = f"{percent[MIDDLE]:.0f}% infected ({percent[LOW]:.0f} to {percent[HIGH]:.0f})"
+    axes.set_title(infected, loc="right", fontsize=9, color=MUTED)
     axes.set_xlim(0, days[-1])
     axes.grid(axis="y", color=MUTED, alpha=0.2, linewidth=0.7)
     axes.tick_params(colors=MUTED, labelsize=9, length=0)
@@ -120,6 +122,8 @@ def main() -> None:
     results = results_directory()
     paths = [results / "summaries" / f"{name}.npz" for name in LOCATIONS]
     summaries = [Summary.read(path) for path in paths if path.exists()]
+    if not summaries:
+        sys.exit(f"there are no summaries in {results / 'summaries'}; run summarize.py first")
     write_tables(results, [table_row(summary) for summary in summaries])
     draw_figure(summaries).savefig(results / "epidemic.png", dpi=150, facecolor="white")
     print(f"see {results / 'epidemic.png'} and {results / 'table.md'}")

@@ -4,6 +4,7 @@ An address is `unix:PATH` or `HOST:PORT`. Without one, it is the socket `swarmd.
 `$XDG_RUNTIME_DIR/swarmd`, or else `swarmd-UID` in the system's directory for temporary files.
 """
 
+import contextlib
 import os
 import stat
 import tempfile
@@ -82,10 +83,8 @@ def make_private(directory: Path) -> Path:
     Raises InvalidInputError when it is somebody else's, a link, or no directory.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with contextlib.suppress(FileExistsError):
         directory.mkdir(mode=0o700)
-    except FileExistsError:
-        pass
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise _unsafe(directory, "is not a directory (a link will not do)")

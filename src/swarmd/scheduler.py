@@ -5,6 +5,7 @@ calls: neither a timeout nor a caller that gives up stops one that is under way.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from swarmd.gateways.contract import (
     Refusal,
     ServerGateway,
 )
+
+log = logging.getLogger(__name__)
 
 DEFAULT_IN_FLIGHT = 8
 FIRST_ASK_SECONDS = 0.2
@@ -72,6 +75,7 @@ class Scheduler:
         self._calls: set[asyncio.Task[None]] = set()
         self._asking: set[asyncio.Task[None]] = set()
         self._late = _Outcomes()
+        self._is_closing = False
 
     @property
     def max_concurrently_running(self) -> int:
@@ -117,6 +121,7 @@ class Scheduler:
 
     async def drain(self, grace: float | None = None) -> bool:
         """Wait for the calls under way, at most `grace` seconds; True when none is left. Start no tick after it."""
+        self._is_closing = True
         for task in self._asking:
             task.cancel()
         if self._calls:
@@ -129,7 +134,7 @@ class Scheduler:
         """Start calls until nothing may go any more. Returns whether the deadline ended it."""
         loop, size = asyncio.get_running_loop(), min(MAX_BATCH_SIZE, self._gateway.capabilities.largest_batch)
         started = 0
-        while max_batches is None or started < max_batches:
+        while (max_batches is None or started < max_batches) and not self._is_closing:
             if deadline is not None and loop.time() >= deadline:
                 return self._state.has_work()
             if len(self._calls) >= self._max_in_flight:
@@ -236,7 +241,10 @@ class Scheduler:
         places = self._state.cancelled_in(batch)
         if len(places) and self._gateway.capabilities.can_cancel:
             ids, attempts = batch.task_ids[places].tolist(), batch.attempts[places].tolist()
-            await self._gateway.cancel_tasks(batch.swarm_id, ids, attempts, "cancelled while it was being queued")
+            try:
+                await self._gateway.cancel_tasks(batch.swarm_id, ids, attempts, "cancelled while it was being queued")
+            except Exception:
+                log.exception("the engine could not be told that tasks of batch %s were cancelled", batch.batch_id)
 
 
 class _Outcomes:

@@ -14,7 +14,7 @@ from swarmd.core.errors import InvalidInputError, NotFoundError
 from swarmd.core.history import AttemptRecord, History
 from swarmd.core.ids import ABSENT, Rows
 from swarmd.core.loading import SHOWN_IDS, check_limit
-from swarmd.core.model import MAX_REASON_BYTES
+from swarmd.core.model import MAX_ATTEMPT, MAX_REASON_BYTES
 from swarmd.core.status import CODE_OF, STATUS_OF, Code, RunStatus, TaskStatus
 from swarmd.core.table import Table
 from swarmd.core.transitions import EFFECTS, Effect
@@ -84,8 +84,12 @@ def _resolve_group(table: Table, group: StatusGroup, where: str) -> ResolvedGrou
             "give one for each task, or none for news that is not fenced"
         )
         raise InvalidInputError(message, reason="ATTEMPTS_MISMATCH", field=f"{where}.attempts")
-    if attempts is not None and len(attempts) and int(attempts.min()) < 0:
-        message = f"{where}.attempts: {attempts.min()} is not allowed; attempts count from 1, 0 means not fenced"
+    told = np.zeros(0, dtype=np.int32) if attempts is None else attempts
+    outside = told[(told < 0) | (told > MAX_ATTEMPT)]
+    if len(outside):
+        message = (
+            f"{where}.attempts: {outside[0]} is not allowed; attempts count from 1 to {MAX_ATTEMPT}, 0 means not fenced"
+        )
         raise InvalidInputError(message, reason="INVALID_VALUE", field=f"{where}.attempts")
     if len(group.reason) * 4 > MAX_REASON_BYTES and len(group.reason.encode()) > MAX_REASON_BYTES:
         message = f"{where}.reason: too long; give at most {MAX_REASON_BYTES} bytes"
@@ -165,6 +169,8 @@ class Folder:
         ahead = (group.attempts > own) & (stands >= FIRST_ACTIVE) & (stands <= LAST_ACTIVE)
         again = ahead & ((effects == Effect.SAME) | (effects == Effect.STALE_FURTHER))
         effects[again] = Effect.MOVE
+        ends_idle = idle & ((effects == Effect.FINISH) | (effects == Effect.FAIL))
+        ahead |= (group.attempts > own) & ends_idle
         table.attempt[rows[ahead]] = group.attempts[ahead]
         begins = effects == Effect.START
         table.attempt[rows[begins]] = np.maximum(group.attempts[begins] - 1, own[begins])

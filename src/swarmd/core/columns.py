@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from swarmd.core.errors import InvalidInputError
 from swarmd.core.ids import Int64s
 from swarmd.core.model import DEFAULT_MAX_ATTEMPTS, Task
 from swarmd.core.status import CODE_OF, Code
@@ -88,7 +89,15 @@ class TaskColumns:
 
     @classmethod
     def from_tasks(cls, tasks: Sequence[Task]) -> "TaskColumns":
-        """Columns of plain values."""
+        """Columns of plain values. Raises InvalidInputError for a number that no column can hold."""
+        try:
+            return cls._of_tasks(tasks)
+        except OverflowError as error:
+            message = f"tasks: {error}; give ids up to 2**62 - 1 and other numbers within 32 bits"
+            raise InvalidInputError(message, reason="INVALID_VALUE", field="tasks") from error
+
+    @classmethod
+    def _of_tasks(cls, tasks: Sequence[Task]) -> "TaskColumns":
         scale_sets = ScaleSets()
         return cls.of(
             [task.task_id for task in tasks],
@@ -115,7 +124,7 @@ class TaskColumns:
         scale_sets = ScaleSets()
         scales = []
         for part in parts:
-            places = np.array([scale_sets.place(scales) for scales in part.scale_sets], dtype=np.int32)
+            places = np.array([scale_sets.place(each) for each in part.scale_sets], dtype=np.int32)
             scales.append(places[part.scales])
 
         def column(name: str) -> NDArray[np.generic]:

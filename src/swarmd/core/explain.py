@@ -9,7 +9,7 @@ import numpy as np
 from swarmd.core.history import AttemptRecord
 from swarmd.core.ids import Rows
 from swarmd.core.status import FINAL_CODES, STATUS_OF, Code, RunStatus
-from swarmd.core.views import TaskView, task_view
+from swarmd.core.views import TaskView, attempt_that_stands, task_view
 
 if TYPE_CHECKING:
     from swarmd.core.state import SwarmState
@@ -84,17 +84,17 @@ def _attempts(state: "SwarmState", row: int, code: Code) -> list[AttemptRecord]:
     table = state.table
     records = [record for record in state.history.of(row) if record.attempt > 0]
     attempt = int(table.attempt[row])
-    is_kept = bool(records) and records[-1].attempt == attempt
+    is_kept = bool(records) and records[-1].attempt == attempt and code in FINAL_CODES[1:]
     if code is not Code.REGISTERED and attempt and not is_kept:
-        queued_at, changed_at = float(table.queued_at[row]), float(table.changed_at[row])
-        records.append(AttemptRecord(attempt, STATUS_OF[code], queued_at, changed_at))
+        records.append(attempt_that_stands(table, row))
     return records
 
 
 def _final(view: TaskView) -> Obstacle:
     why = f": {view.reason}" if view.reason else ""
     remedy = "" if view.status == "D" else " ResetTasks takes it back."
-    message = f"It is {view.status.name} after {view.attempt} attempts{why}.{remedy}"
+    attempts = "1 attempt" if view.attempt == 1 else f"{view.attempt} attempts"
+    message = f"It is {view.status.name} after {attempts}{why}.{remedy}"
     return Obstacle(ObstacleKind.FINAL, message)
 
 

@@ -12,6 +12,9 @@ from swarmd.core.status import TaskStatus
 RECORDS_PER_TASK = 100
 TEXT_BUDGET_BYTES = 64 * 1024 * 1024
 
+_NO_FAILURE = (TaskStatus.REGISTERED, TaskStatus.DONE)
+"""Records of resets, and of attempts that had succeeded before one."""
+
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
@@ -48,10 +51,14 @@ class History:
         """A task's records, oldest first."""
         return list(self._records.get(row, ()))
 
+    def has(self, row: int, attempt: int, status: TaskStatus) -> bool:
+        """Whether this attempt of the task ended so."""
+        return any(each.attempt == attempt and each.status is status for each in self._records.get(row, ()))
+
     def last_reason(self, row: int) -> str:
         """Why the task's last attempt failed or it was cancelled; empty when neither happened."""
-        records = self._records.get(row)
-        return records[-1].reason if records else ""
+        records = reversed(self._records.get(row, ()))
+        return next((each.reason for each in records if each.status not in _NO_FAILURE), "")
 
     def _forget_old_texts(self) -> None:
         while self._text_bytes > TEXT_BUDGET_BYTES:

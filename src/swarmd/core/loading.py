@@ -40,6 +40,8 @@ class Known(Protocol):
     @property
     def size(self) -> int: ...
     @property
+    def load_count(self) -> int: ...
+    @property
     def ids(self) -> IdIndex: ...
     @property
     def array_ids(self) -> IdIndex: ...
@@ -52,13 +54,14 @@ class KnownIds:
     """The ids of a table at one moment: another thread may plan a load with it while the table goes on."""
 
     size: int
+    load_count: int
     ids: IdIndex
     array_ids: IdIndex
     resources_ids: IdIndex
 
     @classmethod
     def of(cls, table: Table) -> "KnownIds":
-        return cls(table.size, table.ids.copy(), table.array_ids.copy(), table.resources_ids.copy())
+        return cls(table.size, table.load_count, table.ids.copy(), table.array_ids.copy(), table.resources_ids.copy())
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,8 @@ class LoadPlan:
     """A load that was found to be right, in rows instead of ids. Row numbers count on from those of the table."""
 
     load: Load
+    load_count: int
+    """How many loads there were before: it holds only as long as there is no other."""
     first_row: int
     first_resources_row: int
     columns: dict[str, NDArray[np.generic]]
@@ -100,6 +105,7 @@ def plan_load(known: Known, load: Load) -> LoadPlan:
     counts = array_rows.astype(np.int64) * STANDING_CODES + tasks.statuses
     return LoadPlan(
         load=load,
+        load_count=known.load_count,
         first_row=first,
         first_resources_row=known.resources_ids.size,
         columns=_columns(tasks, left, lanes),
@@ -171,8 +177,8 @@ def _check_one_resources(resources: TaskResources, where: str) -> None:
         raise _invalid(f"{where}.cores", resources.cores, "give 1 or more, or leave it out for 1")
     if not 0 <= resources.memory_mib <= model.MAX_COUNT:
         raise _invalid(f"{where}.memory_mib", resources.memory_mib, "give 0 (none set aside) or more")
-    if not (isfinite(resources.runtime_seconds) and resources.runtime_seconds >= 0):
-        raise _invalid(f"{where}.runtime", resources.runtime_seconds, "give 0 (no limit) or more")
+    if not 0 <= resources.runtime_seconds <= model.MAX_RUNTIME_SECONDS:
+        raise _invalid(f"{where}.runtime", resources.runtime_seconds, "give 0 (no limit) or more, up to 10,000 years")
     if len(resources.extra) > model.MAX_EXTRA_ENTRIES:
         raise _invalid(f"{where}.extra", f"{len(resources.extra)} entries", f"give at most {model.MAX_EXTRA_ENTRIES}")
     for key, value in resources.extra.items():
@@ -194,8 +200,8 @@ def _check_values(tasks: TaskColumns) -> None:
         "max_attempts",
         "give 1 or more, or leave it out for 3",
     )
-    _check_each(tasks, tasks.attempts < 0, tasks.attempts, "attempt", "give 0 or more")
-    _check_each(tasks, tasks.failed_attempts < 0, tasks.failed_attempts, "failed_attempts", "give 0 or more")
+    for values, name in ((tasks.attempts, "attempt"), (tasks.failed_attempts, "failed_attempts")):
+        _check_each(tasks, (values < 0) | (values > model.MAX_ATTEMPT), values, name, f"give 0 to {model.MAX_ATTEMPT}")
     wrong_status = (tasks.statuses >= STANDING_CODES) | (tasks.statuses == Code.RESERVED)
     _check_each(tasks, wrong_status, tasks.statuses, "status", "give a status that a task can stand in")
     for name, block, limit in (

@@ -16,6 +16,10 @@ MAX_REASON_BYTES = 4096
 MAX_EXTRA_ENTRIES = 64
 MAX_ID = (1 << 62) - 1
 MAX_COUNT = (1 << 31) - 1
+MAX_ATTEMPT = 1 << 30
+"""The highest attempt that may be told: room enough above it for all that follow."""
+MAX_RUNTIME_SECONDS = 315_576_000_000.0
+"""10,000 years, as long as a protobuf Duration can be."""
 
 DEFAULT_MAX_ATTEMPTS = 3
 DEFAULT_SWARM_LIMIT = 10_000

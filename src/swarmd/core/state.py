@@ -26,7 +26,7 @@ from swarmd.core.selecting import Selector, narrowed, select
 from swarmd.core.status import FINAL_CODES, Code, RunStatus, TaskStatus
 from swarmd.core.table import Table
 from swarmd.core.update import StateUpdate, StatusGroup
-from swarmd.core.views import Counts, TaskView, counts_of_array, task_view
+from swarmd.core.views import Counts, TaskView, attempt_that_stands, counts_of_array, task_view
 
 
 class Outcome(StrEnum):
@@ -150,11 +150,12 @@ class SwarmState:
 
     def array_counts(self, array_id: int) -> Counts:
         """The same for one array."""
-        return counts_of_array(self.table, self._array_row(array_id))
+        in_doubt = self._in_doubt_count(array_id)
+        return counts_of_array(self.table, self._array_row(array_id), in_doubt=in_doubt)
 
-    def _in_doubt_count(self) -> int:
-        doubtful = (each.batch for each in self.open_batches.values() if each.in_doubt)
-        return sum(len(self._still_reserved(batch)) for batch in doubtful)
+    def _in_doubt_count(self, array_id: int | None = None) -> int:
+        doubtful = [each.batch for each in self.open_batches.values() if each.in_doubt]
+        return sum(len(self._still_reserved(batch)) for batch in doubtful if array_id in (None, batch.array_id))
 
     # -- loading ---------------------------------------------------------------------------------------------------
 
@@ -171,10 +172,11 @@ class SwarmState:
         return self.commit_load(plan_load(self.table, Load(arrays, task_resources, columns)), at=at)
 
     def commit_load(self, plan: LoadPlan, *, at: float = 0.0) -> Change:
-        """Apply a plan. The table must have the size that it had when the plan was made."""
+        """Apply a plan. Anything but another load may have come between."""
         table, load, tasks = self.table, plan.load, plan.load.tasks
-        if table.size != plan.first_row:
+        if table.load_count != plan.load_count:
             raise RuntimeError("the swarm was loaded into after this plan was made")
+        table.load_count += 1
         table.add_arrays(list(load.arrays))
         lane_keys = plan.lane_keys
         shift = len(table.resources) - plan.first_resources_row
@@ -192,6 +194,7 @@ class SwarmState:
         self._count_done_upstreams(plan)
         rows = np.arange(plan.first_row, table.size, dtype=np.int32)
         ready = table.make_ready(rows[tasks.statuses == Code.REGISTERED])
+        table.refresh(table.array_rows(rows[tasks.statuses != Code.REGISTERED]))  # what came active may have filled them
         change = Change(at=at, added_task_count=len(tasks), added_arrays=list(load.arrays))
         change.newly_ready_count = len(ready)
         change.settings_changed = bool(load.task_resources)
@@ -209,17 +212,17 @@ class SwarmState:
     # -- scheduling ------------------------------------------------------------------------------------------------
 
     def take_batch(self, max_size: int = MAX_BATCH_SIZE, *, at: float = 0.0) -> Batch | None:
-        """Reserve the batch that goes next, or None when nothing may go.
+        """Reserve the batch that goes next, of at most `max_size` and never over 500; None when nothing may go.
 
         Its tasks are active at once and their attempts raised. Every batch must come back through `settle` or
         `give_back`. Cost: what is taken, whatever is waiting.
         """
-        room = self.available_capacity
-        lane = self.table.queue.next_lane() if room else None
+        room = min(self.available_capacity, max_size, MAX_BATCH_SIZE)
+        lane = self.table.queue.next_lane() if room > 0 else None
         if lane is None:
             return None
         table = self.table
-        rows, seqs = table.queue.take(lane, min(max_size, room, table.usage.room(lane.array_row), lane.live))
+        rows, seqs = table.queue.take(lane, min(room, table.usage.room(lane.array_row), lane.live))
         table.status[rows] = Code.RESERVED
         attempts = table.attempt[rows] + np.int32(1)
         table.attempt[rows] = attempts
@@ -255,8 +258,11 @@ class SwarmState:
         """The engine did not take the batch, or these tasks of it: they are ready again, where they were before.
 
         News that came meanwhile counts: only tasks that are still reserved by this batch come back. The attempt is
-        spent as a number and not as a failure. Returns how many tasks came back.
+        spent as a number and not as a failure. Returns how many tasks came back. A batch that comes back whole is
+        closed; after a part of it, `settle` closes it.
         """
+        if task_ids is None:
+            self.open_batches.pop(batch.batch_id, None)
         table = self.table
         places = self._still_reserved(batch)
         if task_ids is not None:
@@ -278,9 +284,15 @@ class SwarmState:
         return np.flatnonzero(reserved & (self.table.attempt[batch.rows] == batch.attempts)).astype(np.int32)
 
     def cancelled_in(self, batch: Batch) -> NDArray[np.intp]:
-        """The places of those of its tasks that were cancelled since it was taken."""
-        cancelled = self.table.status[batch.rows] == Code.CANCELLED
-        return np.flatnonzero(cancelled & (self.table.attempt[batch.rows] == batch.attempts))
+        """The places of those of its tasks that were cancelled since it was taken, also when they were reset since."""
+        table = self.table
+        same = table.attempt[batch.rows] == batch.attempts
+        cancelled = same & (table.status[batch.rows] == Code.CANCELLED)
+        elsewhere = np.flatnonzero(~cancelled & (~same | (table.status[batch.rows] == Code.REGISTERED)))
+        for place in elsewhere.tolist():
+            attempt = int(batch.attempts[place])
+            cancelled[place] = self.history.has(int(batch.rows[place]), attempt, TaskStatus.CANCELLED)
+        return np.flatnonzero(cancelled)
 
     # -- news ------------------------------------------------------------------------------------------------------
 
@@ -299,8 +311,7 @@ class SwarmState:
         if limit is not None and limit != self.max_concurrently_running:
             self.table.usage.swarm_limit = change.max_concurrently_running = limit
         for row, array_limit in resolved.array_limits.items():
-            if array_limit != self.table.usage.limit(row):
-                self.table.usage.set_limit(row, array_limit)
+            if self.table.usage.set_limit(row, array_limit):
                 change.array_limits[self.table.arrays[row].array_id] = array_limit
                 self.table.refresh(np.array([row], dtype=np.int32))
         if resolved.run_status not in (None, self.run_status):
@@ -364,12 +375,20 @@ class SwarmState:
             rows = rows[final]
         if len(rows):
             done = rows[table.status[rows] == Code.DONE]
+            self._remember_reset(rows, done, reason, at)
             table.move(rows, Code.REGISTERED, at)
             table.failures[rows] = 0
             table.hold_downstreams(done)
             change.newly_ready_count = len(table.make_ready(rows))
             self._note(change, TaskStatus.REGISTERED, rows, reason)
         return self._close(change)
+
+    def _remember_reset(self, rows: Rows, done: Rows, reason: str, at: float) -> None:
+        """The attempts that succeeded, which nothing else remembers after this, and why."""
+        for row in done.tolist():
+            self.history.add(row, attempt_that_stands(self.table, row))
+        if reason:
+            record_attempts(self.table, self.history, rows, TaskStatus.REGISTERED, at, reason)
 
     def _final_after(self, rows: Rows) -> Rows:
         """Every final task that comes after one of these, however far."""

@@ -16,7 +16,7 @@ from swarmd.core.graph import Downstreams, Upstreams
 from swarmd.core.growing import grown
 from swarmd.core.ids import IdIndex, Int64s, Rows, distinct
 from swarmd.core.lanes import LaneTable, ReadyQueue
-from swarmd.core.model import ADJUSTED_RESOURCES_BASE, MAX_COUNT, Array, TaskResources
+from swarmd.core.model import ADJUSTED_RESOURCES_BASE, MAX_COUNT, MAX_RUNTIME_SECONDS, Array, TaskResources
 from swarmd.core.status import Code
 from swarmd.core.text import TextColumn
 from swarmd.core.usage import Codes, Usage
@@ -30,6 +30,8 @@ class Table:
 
     def __init__(self, swarm_limit: int) -> None:
         self.size = 0
+        self.load_count = 0
+        """How many loads there were: a plan that was made before another load no longer fits."""
         self.ids = IdIndex()
         self.task_id: Int64s = np.zeros(0, dtype=np.int64)
         self.status: Codes = np.zeros(0, dtype=np.uint8)
@@ -193,9 +195,15 @@ def scaled(resources: TaskResources, scales: Scales) -> TaskResources:
 
     The rule is Jobmon's: memory 0.5 means half as much again.
     """
+    runtime = resources.runtime_seconds * (1 + scales.get("runtime", 0.0))
     return replace(
         resources,
-        cores=min(MAX_COUNT, ceil(resources.cores * (1 + scales.get("cores", 0.0)))),
-        memory_mib=min(MAX_COUNT, ceil(resources.memory_mib * (1 + scales.get("memory", 0.0)))),
-        runtime_seconds=resources.runtime_seconds * (1 + scales.get("runtime", 0.0)),
+        cores=_scaled_count(resources.cores, scales.get("cores", 0.0)),
+        memory_mib=_scaled_count(resources.memory_mib, scales.get("memory", 0.0)),
+        runtime_seconds=min(MAX_RUNTIME_SECONDS, runtime),
     )
+
+
+def _scaled_count(count: int, scale: float) -> int:
+    """Upwards to a whole number, without the last digits that floats invent: 10 and a tenth are 11, not 12."""
+    return ceil(round(min(float(MAX_COUNT), count * (1 + scale)), 6))

@@ -72,8 +72,9 @@ class TaskStatuses(MutableMapping[int, TaskStatus]):
         return self._as_dict()[task_id]
 
     def __setitem__(self, task_id: int, status: str) -> None:
+        known = TaskStatus(status)
         self.pop(task_id, None)
-        self.add(TaskStatus(status), [task_id])
+        self.add(known, [task_id])
 
     def __delitem__(self, task_id: int) -> None:
         if task_id not in self._as_dict():

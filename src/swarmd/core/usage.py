@@ -96,8 +96,11 @@ class Usage:
         limit = int(self._limits[array_row])
         return None if limit == UNLIMITED else limit
 
-    def set_limit(self, array_row: int, limit: int | None) -> None:
-        self._limits[array_row] = UNLIMITED if limit is None else limit
+    def set_limit(self, array_row: int, limit: int | None) -> bool:
+        """None for unlimited. Returns whether that is new."""
+        old, new = int(self._limits[array_row]), UNLIMITED if limit is None else limit
+        self._limits[array_row] = new
+        return new != old
 
     def active_of(self, array_row: int) -> int:
         return int(self._active[array_row])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from swarmd.core.columns import Scales
-from swarmd.core.history import History
+from swarmd.core.history import AttemptRecord, History
 from swarmd.core.status import STATUS_OF, Code, TaskStatus
 from swarmd.core.table import Table
 
@@ -52,9 +52,20 @@ class Counts:
         )
 
 
-def counts_of_array(table: Table, array_row: int) -> Counts:
+def counts_of_array(table: Table, array_row: int, *, in_doubt: int = 0) -> Counts:
     """The counts of one array."""
-    return Counts.of(table.usage.counts()[array_row].tolist(), ready=table.queue.live_of(array_row))
+    by_code = table.usage.counts()[array_row].tolist()
+    return Counts.of(by_code, ready=table.queue.live_of(array_row), in_doubt=in_doubt)
+
+
+def attempt_that_stands(table: Table, row: int) -> AttemptRecord:
+    """The attempt in which the task is, or by which it ended."""
+    return AttemptRecord(
+        attempt=int(table.attempt[row]),
+        status=STATUS_OF[int(table.status[row])],
+        queued_at=float(table.queued_at[row]),
+        changed_at=float(table.changed_at[row]),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +89,7 @@ class TaskView:
     """Seconds since the epoch; 0: it never moved."""
     queued_at: float
     reason: str
+    """Why the last attempt failed, or why the task was cancelled; empty when it is DONE."""
     row: int
 
 
@@ -85,6 +97,7 @@ def task_view(table: Table, history: History, row: int) -> TaskView:
     """The task in this row."""
     lane = int(table.lanes.of_task[row])
     upstreams = table.task_id[table.upstreams.of(row)]
+    status = STATUS_OF[int(table.status[row])]
     return TaskView(
         task_id=int(table.task_id[row]),
         array_id=table.array_of(row).array_id,
@@ -92,7 +105,7 @@ def task_view(table: Table, history: History, row: int) -> TaskView:
         name=table.names[row],
         command=table.commands[row],
         upstream_task_ids=tuple(np.asarray(upstreams).tolist()),
-        status=STATUS_OF[int(table.status[row])],
+        status=status,
         max_attempts=int(table.max_attempts[row]),
         priority=int(table.lanes.priority[lane]),
         resource_scales=table.scale_sets.sets[int(table.scales[row])],
@@ -100,6 +113,6 @@ def task_view(table: Table, history: History, row: int) -> TaskView:
         failed_attempts=int(table.failures[row]),
         status_at=float(table.changed_at[row]),
         queued_at=float(table.queued_at[row]),
-        reason=history.last_reason(row),
+        reason="" if status is TaskStatus.DONE else history.last_reason(row),
         row=row,
     )

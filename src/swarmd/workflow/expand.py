@@ -80,8 +80,12 @@ def _check(workflow: WorkflowFile, problems: Problems, max_tasks: int) -> None:
 def _working_directory(workflow: WorkflowFile, file: Path, problems: Problems) -> Path:
     """Where tasks run. A relative one must exist beside the file; an absolute one may exist only where tasks run."""
     wanted = Path(workflow.working_directory or ".")
-    directory = (file.parent / wanted).resolve()
-    if not wanted.is_absolute() and not directory.is_dir():
+    try:
+        directory = (file.parent / wanted).resolve()
+        usable = wanted.is_absolute() or directory.is_dir()
+    except (OSError, RuntimeError):  # a name that is too long, links in a circle
+        directory, usable = wanted, False
+    if not usable:
         problems.add(("working_directory",), f"there is no directory {directory}")
     return directory
 

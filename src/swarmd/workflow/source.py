@@ -199,7 +199,7 @@ class _Converter:
 
     def _scalar(self, node: ScalarNode, path: FieldPath) -> object:
         if node.tag == _TAG + "str":
-            return node.value
+            return self._text(node, path)
         if node.tag not in _SCALAR_TAGS:
             raise self._error(node, path, f"the tag {node.tag} is not allowed here")
         try:
@@ -228,6 +228,11 @@ class _Converter:
     def _key(self, node: Node, path: FieldPath) -> str:
         if not isinstance(node, ScalarNode) or node.tag == _TAG + "null":
             raise self._error(node, path, "has a key that is no text")
+        return self._text(node, path)
+
+    def _text(self, node: ScalarNode, path: FieldPath) -> str:
+        if "\0" in node.value:
+            raise self._error(node, path, "holds a NUL character, which no command, name or path can")
         return str(node.value)
 
     def _merged(self, node: Node, path: FieldPath, above: tuple[Node, ...]) -> dict[str, object]:

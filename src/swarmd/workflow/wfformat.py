@@ -26,7 +26,7 @@ NO_OP = "true"
 _MIB = 1 << 20
 _NUMBER_AT_END = re.compile(r"(?:[_.:#-](?:ID)?|ID)\d+$")
 
-Text = Annotated[str, Field(min_length=1, max_length=MAX_NAME_BYTES)]
+Text = Annotated[str, Field(min_length=1, max_length=MAX_NAME_BYTES, pattern=r"^[^\x00]*$")]
 
 
 class _Record(BaseModel):

@@ -1,0 +1,56 @@
+"""Autopilot: the daemon ticks a swarm by itself whenever there is work, so that it goes on without its client."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from swarmd.host.swarm import HostedSwarm
+
+log = structlog.get_logger("swarmd.autopilot")
+
+TICK_SECONDS = 0.5
+"""How long a tick waits for slow calls before the next one may start what became ready meanwhile."""
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 10.0
+
+
+class Autopilot:
+    """Ticks one swarm. An engine that refuses everything is asked less and less often."""
+
+    def __init__(self, swarm: "HostedSwarm") -> None:
+        self._swarm = swarm
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_on(self) -> bool:
+        return self._task is not None
+
+    def start(self) -> None:
+        """Begin to tick."""
+        self.turn(on=True)
+
+    def turn(self, *, on: bool) -> None:
+        """On or off. A tick that is under way when it is turned off ends by itself."""
+        if on and self._task is None:
+            self._task = asyncio.create_task(self._fly(), name=f"autopilot {self._swarm.swarm_id}")
+        elif not on and self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    async def _fly(self) -> None:
+        pause = 0.0
+        while True:
+            if not self._swarm.state.has_work():
+                await self._swarm.wait_for_change(None)
+                continue
+            update = await self._swarm.scheduler.tick(TICK_SECONDS)
+            refused = [result.error for result in update.batch_results if result.error]
+            if refused and not update.batches:
+                pause = min(LONGEST_PAUSE_SECONDS, pause * 2 or FIRST_PAUSE_SECONDS)
+                log.warning("the engine refused", swarm=self._swarm.swarm_id, error=refused[0], again_in=pause)
+                await asyncio.sleep(pause)
+            else:
+                pause = 0.0
+                await asyncio.sleep(0)

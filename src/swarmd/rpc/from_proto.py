@@ -1,0 +1,224 @@
+"""Messages into the core's values. Raises InvalidInputError that names the field; the core checks the rest."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from google.protobuf.duration_pb2 import Duration
+
+from swarmd._pb.swarm.v1 import array_pb2, state_pb2, swarm_pb2, swarm_service_pb2, task_pb2
+from swarmd.core.columns import ScaleSets, TaskColumns, loading_code
+from swarmd.core.errors import InvalidInputError
+from swarmd.core.model import DEFAULT_MAX_ATTEMPTS, DEFAULT_SWARM_LIMIT, MAX_LABEL_BYTES, Array, TaskResources
+from swarmd.core.selecting import Selector
+from swarmd.core.status import CODE_OF, RunStatus, TaskStatus
+from swarmd.core.update import StateUpdate, TaskStatuses
+from swarmd.host.swarm import SwarmSettings
+from swarmd.rpc.names import RUN_STATUS_FROM_PB, TASK_STATUS_FROM_PB
+
+MAX_IDS_PER_UPDATE = 100_000
+"""One update is one unit that nobody may interrupt: larger ones would hold up everybody else."""
+TASKS_AT_ONCE = 4000
+"""Tasks of a large message that are converted before others get their turn."""
+MAX_ENVIRONMENT_BYTES = 65_536
+
+_LOADING_CODES = {0: int(CODE_OF[TaskStatus.REGISTERED])} | {
+    number: int(loading_code(CODE_OF[status])) for number, status in TASK_STATUS_FROM_PB.items()
+}
+_UNKNOWN_CODE = 255
+
+
+def state_update(message: state_pb2.StateUpdate) -> StateUpdate:
+    """A StateUpdate as it came."""
+    count = sum(len(group.task_ids) for group in message.task_statuses)
+    if count > MAX_IDS_PER_UPDATE:
+        text = f"update.task_statuses: {count} task ids are too many; send at most {MAX_IDS_PER_UPDATE} a message"
+        raise InvalidInputError(text, reason="UPDATE_TOO_LARGE", field="update.task_statuses")
+    statuses = TaskStatuses()
+    for place, group in enumerate(message.task_statuses):
+        attempts = np.array(group.attempts, dtype=np.int32) if group.attempts else None
+        status = _status(group.status, f"update.task_statuses[{place}].status")
+        statuses.add(status, np.array(group.task_ids, dtype=np.int64), attempts, group.reason)
+    update = StateUpdate(statuses)
+    if message.HasField("max_concurrently_running"):
+        update.max_concurrently_running = message.max_concurrently_running
+    for limit in message.array_limits:
+        has_limit = limit.HasField("max_concurrently_running")
+        update.array_limits[limit.array_id] = limit.max_concurrently_running if has_limit else None
+    if message.workflow_run_status:
+        update.workflow_run_status = run_status(message.workflow_run_status, "update.workflow_run_status")
+    if message.HasField("sync_time"):
+        update.sync_time = message.sync_time.ToDatetime(tzinfo=UTC)
+    return update
+
+
+def _status(number: int, field: str) -> TaskStatus:
+    if number not in TASK_STATUS_FROM_PB:
+        what = "no status is given" if not number else f"{number} is no status"
+        known = ", ".join(task_pb2.TaskStatus.Name(each) for each in TASK_STATUS_FROM_PB)
+        raise InvalidInputError(f"{field}: {what}; use one of {known}", reason="INVALID_STATUS", field=field)
+    return TASK_STATUS_FROM_PB[number]
+
+
+def statuses(numbers: Sequence[int], field: str) -> list[TaskStatus]:
+    """A list of statuses to filter by."""
+    return [_status(number, f"{field}[{place}]") for place, number in enumerate(numbers)]
+
+
+def run_status(number: int, field: str) -> RunStatus:
+    """The status of a run; unset means RUNNING."""
+    if not number:
+        return RunStatus.RUNNING
+    if number not in RUN_STATUS_FROM_PB:
+        raise InvalidInputError(f"{field}: {number} is no status of a run", reason="INVALID_STATUS", field=field)
+    return RUN_STATUS_FROM_PB[number]
+
+
+def seconds(message: Duration, field: str) -> float:
+    """A Duration that is not negative."""
+    value = message.seconds + message.nanos / 1e9
+    if value < 0:
+        raise InvalidInputError(f"{field}: {value} s is not allowed; give 0 or more", field=field)
+    return value
+
+
+def array(message: array_pb2.Array) -> Array:
+    """One array."""
+    limit = message.max_concurrently_running if message.HasField("max_concurrently_running") else None
+    return Array(message.array_id, message.name, limit, message.command)
+
+
+def task_resources(message: task_pb2.TaskResources) -> TaskResources:
+    """One set of task resources; 0 cores means 1."""
+    return TaskResources(
+        task_resources_id=message.task_resources_id,
+        cluster=message.cluster,
+        queue=message.queue,
+        cores=message.cores or 1,
+        memory_mib=message.memory_mib,
+        runtime_seconds=seconds(message.runtime, f"task_resources[{message.task_resources_id}].runtime"),
+        extra=dict(message.extra),
+    )
+
+
+async def task_columns(tasks: Sequence[task_pb2.Task]) -> list[TaskColumns]:
+    """Tasks as columns, a part at a time so that a large message holds nobody up."""
+    parts = []
+    for start in range(0, len(tasks), TASKS_AT_ONCE):
+        parts.append(_columns(tasks[start : start + TASKS_AT_ONCE]))
+        await asyncio.sleep(0)
+    return parts
+
+
+def _columns(tasks: Sequence[task_pb2.Task]) -> TaskColumns:
+    scale_sets = ScaleSets()
+    scales = [scale_sets.place(dict(task.resource_scales)) if task.resource_scales else 0 for task in tasks]
+    upstreams = [task.upstream_task_ids for task in tasks]
+    return TaskColumns.of(
+        [task.task_id for task in tasks],
+        [task.array_id for task in tasks],
+        [task.task_resources_id for task in tasks],
+        upstream_counts=[len(ids) for ids in upstreams],
+        upstream_ids=list(chain.from_iterable(upstreams)),
+        priorities=[task.priority for task in tasks],
+        max_attempts=[task.max_attempts or _unset_attempts(task) for task in tasks],
+        statuses=[_LOADING_CODES.get(task.status, _UNKNOWN_CODE) for task in tasks],
+        attempts=[task.attempt for task in tasks],
+        failed_attempts=[task.failed_attempts for task in tasks],
+        names=[task.name for task in tasks],
+        commands=[task.command for task in tasks],
+        scales=scales,
+        scale_sets=scale_sets.sets,
+    )
+
+
+def _unset_attempts(task: task_pb2.Task) -> int:
+    return 0 if task.HasField("max_attempts") else DEFAULT_MAX_ATTEMPTS
+
+
+def selector(message: task_pb2.TaskSelector) -> Selector:
+    """Which tasks a command means."""
+    return Selector(
+        task_ids=np.array(message.task_ids, dtype=np.int64),
+        array_ids=list(message.array_ids),
+        statuses=statuses(message.statuses, "selector.statuses"),
+        everything=message.all,
+    )
+
+
+def swarm_settings(message: swarm_pb2.Swarm) -> SwarmSettings:
+    """What a swarm is to be created with."""
+    limit = message.max_concurrently_running if message.HasField("max_concurrently_running") else DEFAULT_SWARM_LIMIT
+    check_text(message.display_name, "swarm.display_name", MAX_LABEL_BYTES)
+    directory = Path(message.working_directory) if message.working_directory else None
+    if directory is not None and not directory.is_absolute():
+        text = f"swarm.working_directory: {message.working_directory!r} is relative; give an absolute path"
+        raise InvalidInputError(text, field="swarm.working_directory")
+    return SwarmSettings(
+        swarm_id=message.swarm_id,
+        display_name=message.display_name,
+        max_concurrently_running=limit,
+        paused=message.paused,
+        autopilot=message.autopilot,
+        fail_fast=message.fail_fast,
+        gateway=message.gateway or "local",
+        run_status=run_status(message.workflow_run_status, "swarm.workflow_run_status"),
+        working_directory=directory,
+        environment=_environment(message),
+    )
+
+
+def _environment(message: swarm_pb2.Swarm) -> dict[str, str]:
+    environment = dict(message.environment)
+    size = sum(len(name.encode()) + len(value.encode()) + 2 for name, value in environment.items())
+    if size > MAX_ENVIRONMENT_BYTES:
+        text = f"swarm.environment: {size} bytes is too long; give at most {MAX_ENVIRONMENT_BYTES}"
+        raise InvalidInputError(text, reason="TEXT_TOO_LONG", field="swarm.environment")
+    for name, value in environment.items():
+        if not name or "=" in name or "\0" in name + value:
+            text = f"swarm.environment: {name!r} cannot be set; a name is not empty and has no '=', nothing has a NUL"
+            raise InvalidInputError(text, field="swarm.environment")
+    return environment
+
+
+def check_text(text: str, field: str, limit: int) -> None:
+    """Raise InvalidInputError when a text has more bytes than it may."""
+    if len(text.encode()) > limit:
+        message = f"{field}: {len(text.encode())} bytes is too long; give at most {limit}"
+        raise InvalidInputError(message, reason="TEXT_TOO_LONG", field=field)
+
+
+UPDATABLE = (
+    "max_concurrently_running",
+    "paused",
+    "autopilot",
+    "fail_fast",
+    "display_name",
+    "workflow_run_status",
+)
+
+
+def updated_fields(request: swarm_service_pb2.UpdateSwarmRequest) -> list[str]:
+    """Which fields of the swarm are to be changed: those of the mask, or without one those that are set."""
+    paths = list(request.update_mask.paths)
+    if not paths:
+        return [field.name for field, _ in request.swarm.ListFields() if field.name in UPDATABLE]
+    for path in paths:
+        if path not in UPDATABLE:
+            text = f"update_mask: {path!r} cannot be changed; use any of {', '.join(UPDATABLE)}"
+            raise InvalidInputError(text, reason="INVALID_MASK", field="update_mask")
+    return paths
+
+
+def negative(field: str, value: int) -> InvalidInputError:
+    """The error for a number that must not be below 0."""
+    return InvalidInputError(f"{field}: {value} is not allowed; give 0 or more, or leave it out", field=field)
+
+
+def other_swarm(named: str, before: str) -> InvalidInputError:
+    """The error for a stream that changes its swarm."""
+    message = f"swarm_id: {named!r} after {before!r} in one call; load each swarm with a call of its own"
+    return InvalidInputError(message, reason="SWARM_CHANGED", field="swarm_id")

@@ -1,0 +1,87 @@
+"""One interceptor for every RPC: exceptions become statuses; what nobody expected is INTERNAL and in the log."""
+
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import structlog
+
+from swarmd.core.errors import SwarmdError, UnavailableError
+from swarmd.rpc.errors import to_status
+
+log = structlog.get_logger("swarmd.rpc")
+
+if TYPE_CHECKING:  # generic in the stubs only
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Handler = grpc.RpcMethodHandler[Any, Any]
+else:
+    Context = Handler = object
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps each handler; knows nothing of what the handlers do."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """The handler with its errors mapped."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        name = handler_call_details.method
+        if handler.unary_unary:
+            return _remade(grpc.unary_unary_rpc_method_handler, _answering(handler.unary_unary, name), handler)
+        if handler.stream_unary:
+            return _remade(grpc.stream_unary_rpc_method_handler, _answering(handler.stream_unary, name), handler)
+        if handler.unary_stream:
+            return _remade(grpc.unary_stream_rpc_method_handler, _streaming(handler.unary_stream, name), handler)
+        if handler.stream_stream:
+            return _remade(grpc.stream_stream_rpc_method_handler, _streaming(handler.stream_stream, name), handler)
+        return handler
+
+
+def _remade(make: Callable[..., Handler], behavior: object, handler: Handler) -> Handler:
+    return make(
+        behavior,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+
+
+def _answering(behavior: Callable[..., Any], name: str) -> Callable[..., Any]:
+    @functools.wraps(behavior)
+    async def call(request: object, context: Context) -> object:
+        try:
+            return await behavior(request, context)
+        except Exception as error:
+            await _end(error, context, name)
+            raise  # not reached: the context raises to end the call
+
+    return call
+
+
+def _streaming(behavior: Callable[..., Any], name: str) -> Callable[..., Any]:
+    @functools.wraps(behavior)
+    async def call(request: object, context: Context) -> AsyncIterator[object]:
+        try:
+            async for response in behavior(request, context):
+                yield response
+        except Exception as error:  # noqa: BLE001 - every exception ends as a status
+            await _end(error, context, name)
+
+    return call
+
+
+async def _end(error: Exception, context: Context, name: str) -> None:
+    """End the call with the status of the error; an abort that the handler itself began goes on."""
+    if isinstance(error, SwarmdError):
+        quiet = not isinstance(error, UnavailableError)
+        log.log(10 if quiet else 30, "call refused", rpc=name, reason=error.reason, error=error.message)
+        await context.abort_with_status(to_status(error))
+    if isinstance(error, (grpc.aio.AbortError, grpc.aio.UsageError)):
+        raise error
+    log.error("call failed", rpc=name, exc_info=error)
+    await context.abort(grpc.StatusCode.INTERNAL, "an error inside swarmd; its log says more")

@@ -1,0 +1,105 @@
+"""The gRPC server: which services, with which options, on which addresses, and how it ends."""
+
+from collections.abc import Sequence
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+
+from swarmd._pb.swarm.v1 import (
+    scheduler_service_pb2,
+    scheduler_service_pb2_grpc,
+    swarm_service_pb2,
+    swarm_service_pb2_grpc,
+)
+from swarmd.addresses import Address
+from swarmd.core.errors import UnavailableError
+from swarmd.host.registry import Registry
+from swarmd.rpc.interceptor import ErrorInterceptor
+from swarmd.rpc.scheduler_service import SchedulerServicer
+from swarmd.rpc.streams import OpenStreams
+from swarmd.rpc.swarm_service import SwarmServicer
+
+REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
+SERVICES = (
+    scheduler_service_pb2.DESCRIPTOR.services_by_name["SchedulerService"].full_name,
+    swarm_service_pb2.DESCRIPTOR.services_by_name["SwarmService"].full_name,
+)
+SHORTEST_PING_MS = 10_000
+VANISHED_CLIENT_PING_MS = 60_000
+
+
+class Server:
+    """Serves a registry until it is stopped."""
+
+    def __init__(self, registry: Registry, *, max_message_bytes: int, channelz: bool = False) -> None:
+        self._server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=_options(max_message_bytes))
+        self._streams = OpenStreams()
+        self._health = health.aio.HealthServicer()
+        scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(
+            SchedulerServicer(registry, self._streams), self._server
+        )
+        swarm_service_pb2_grpc.add_SwarmServiceServicer_to_server(SwarmServicer(registry, self._streams), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if channelz:
+            from grpc_channelz.v1 import channelz as channelz_service
+
+            channelz_service.add_channelz_servicer(self._server)
+        _add_reflection(self._server)
+
+    def bind(self, address: Address) -> Address:
+        """Listen on an address; the answer has the port that was picked for port 0. Raises UnavailableError."""
+        try:
+            port = self._server.add_insecure_port(address.target)
+        except RuntimeError:
+            port = 0
+        if not port:
+            message = f"{address}: cannot listen there; the address is in use or not on this machine"
+            raise UnavailableError(message, reason="ADDRESS_IN_USE", field="listen")
+        return address if address.path is not None else Address(host=address.host, port=port)
+
+    async def start(self) -> None:
+        """Serve; healthy from now on."""
+        await self._server.start()
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def refuse(self) -> None:
+        """Unhealthy: let nobody new come."""
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def stop(self, grace: float) -> None:
+        """End every stream, let calls under way finish within the grace time, and close the addresses."""
+        self._streams.close()
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+
+    async def _set_health(self, status: int) -> None:
+        for service in ("", *SERVICES):
+            await self._health.set(service, status)
+
+
+def _options(max_message_bytes: int) -> Sequence[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", 0),  # otherwise a second daemon shares the port silently
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", SHORTEST_PING_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.keepalive_time_ms", VANISHED_CLIENT_PING_MS),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+
+
+def _add_reflection(server: grpc.aio.Server) -> None:
+    """v1alpha as grpcio-reflection brings it, and the same under v1: the messages are the same on the wire."""
+    names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME, REFLECTION_V1)
+    servicer = reflection.aio.ReflectionServicer(names)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    generic = grpc.method_handlers_generic_handler(REFLECTION_V1, {"ServerReflectionInfo": handler})
+    server.add_generic_rpc_handlers((generic,))

@@ -1,0 +1,185 @@
+"""SwarmService: creates, loads, shows and changes swarms. Watching is in `watch.py`, lists of tasks in `listing.py`."""
+
+from collections.abc import AsyncIterator
+
+import grpc
+
+from swarmd._pb.swarm.v1 import swarm_service_pb2 as pb
+from swarmd._pb.swarm.v1 import swarm_service_pb2_grpc
+from swarmd.core.change import Change
+from swarmd.core.columns import TaskColumns
+from swarmd.core.errors import LimitExceededError
+from swarmd.core.loading import Load, check_limit
+from swarmd.core.model import MAX_LABEL_BYTES, MAX_REASON_BYTES, Array, TaskResources
+from swarmd.core.update import StateUpdate
+from swarmd.host.registry import Registry
+from swarmd.host.swarm import HostedSwarm
+from swarmd.rpc import from_proto, to_proto
+from swarmd.rpc.listing import list_swarms, list_tasks
+from swarmd.rpc.streams import OpenStreams
+from swarmd.rpc.watch import watch
+
+Context = grpc.aio.ServicerContext[object, object]
+
+
+class SwarmServicer(swarm_service_pb2_grpc.SwarmServiceServicer):
+    """Unpacks, calls and answers."""
+
+    def __init__(self, registry: Registry, streams: OpenStreams) -> None:
+        self._registry = registry
+        self._streams = streams
+
+    async def CreateSwarm(self, request: pb.CreateSwarmRequest, context: Context) -> pb.CreateSwarmResponse:  # noqa: N802
+        """Make a swarm, once for each request_id."""
+        del context
+        settings = from_proto.swarm_settings(request.swarm)
+        asked = request.swarm.SerializeToString(deterministic=True)
+        swarm = await self._registry.created.once(request.request_id, asked, lambda: self._registry.create(settings))
+        return pb.CreateSwarmResponse(swarm=await to_proto.swarm(swarm))
+
+    async def GetSwarm(self, request: pb.GetSwarmRequest, context: Context) -> pb.GetSwarmResponse:  # noqa: N802
+        """One swarm with its counts."""
+        del context
+        return pb.GetSwarmResponse(swarm=await to_proto.swarm(self._registry.get(request.swarm_id), request.view))
+
+    async def ListSwarms(self, request: pb.ListSwarmsRequest, context: Context) -> pb.ListSwarmsResponse:  # noqa: N802
+        """A page of swarms."""
+        del context
+        return await list_swarms(self._registry, request)
+
+    async def UpdateSwarm(self, request: pb.UpdateSwarmRequest, context: Context) -> pb.UpdateSwarmResponse:  # noqa: N802
+        """Change limits and switches: all that is asked, or nothing when any of it is wrong."""
+        del context
+        fields = from_proto.updated_fields(request)
+        swarm, wanted = self._registry.get(request.swarm.swarm_id), request.swarm
+        update = StateUpdate()
+        if "max_concurrently_running" in fields:
+            check_limit("swarm.max_concurrently_running", wanted.max_concurrently_running)
+            update.max_concurrently_running = wanted.max_concurrently_running
+        if "workflow_run_status" in fields:
+            status = from_proto.run_status(wanted.workflow_run_status, "swarm.workflow_run_status")
+            update.workflow_run_status = status
+        from_proto.check_text(wanted.display_name, "swarm.display_name", MAX_LABEL_BYTES)
+        swarm.configure(
+            paused=wanted.paused if "paused" in fields else None,
+            fail_fast=wanted.fail_fast if "fail_fast" in fields else None,
+            autopilot=wanted.autopilot if "autopilot" in fields else None,
+            display_name=wanted.display_name if "display_name" in fields else None,
+        )
+        if update:
+            swarm.apply(update)
+        return pb.UpdateSwarmResponse(swarm=await to_proto.swarm(swarm))
+
+    async def DeleteSwarm(self, request: pb.DeleteSwarmRequest, context: Context) -> pb.DeleteSwarmResponse:  # noqa: N802
+        """Forget a swarm."""
+        del context
+        await self._registry.delete(request.swarm_id, force=request.force)
+        return pb.DeleteSwarmResponse()
+
+    async def AddTasks(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.AddTasksRequest], context: Context
+    ) -> pb.AddTasksResponse:
+        """Load chunks as one unit, once for each request_id."""
+        self._registry.refuse_when_draining()
+        loading = _Loading(self._registry)
+        async for request in self._streams.requests(request_iterator, context):
+            await loading.take(request)
+        swarm, load = loading.complete()
+        asked = (len(load.arrays), len(load.task_resources), load.tasks.task_ids.tobytes())
+        change: Change = await swarm.loads.once(loading.request_id, asked, lambda: swarm.load(load))
+        return pb.AddTasksResponse(
+            task_count=change.added_task_count,
+            array_count=len(change.added_arrays),
+            task_resources_count=len(load.task_resources),
+            newly_ready_count=change.newly_ready_count,
+            revision=change.revision,
+        )
+
+    async def GetTask(self, request: pb.GetTaskRequest, context: Context) -> pb.GetTaskResponse:  # noqa: N802
+        """One task."""
+        del context
+        swarm = self._registry.get(request.swarm_id)
+        return pb.GetTaskResponse(task=to_proto.task_as_run(swarm, swarm.state.task(request.task_id)))
+
+    async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> pb.ListTasksResponse:  # noqa: N802
+        """A page of tasks."""
+        del context
+        return await list_tasks(self._registry.get(request.swarm_id), request)
+
+    async def ExplainTask(self, request: pb.ExplainTaskRequest, context: Context) -> pb.ExplainTaskResponse:  # noqa: N802
+        """Why a task is not running."""
+        del context
+        swarm = self._registry.get(request.swarm_id)
+        found = swarm.state.explain(request.task_id, autopilot=swarm.autopilot)
+        return to_proto.explanation(swarm, found)
+
+    async def CancelTasks(self, request: pb.CancelTasksRequest, context: Context) -> pb.CancelTasksResponse:  # noqa: N802
+        """End tasks for good."""
+        del context
+        swarm = self._registry.get(request.swarm_id)
+        from_proto.check_text(request.reason, "reason", MAX_REASON_BYTES)
+        change = swarm.cancel(from_proto.selector(request.selector), request.reason)
+        return pb.CancelTasksResponse(
+            cancelled_count=change.changed_count, final_count=change.left_alone_count, revision=change.revision
+        )
+
+    async def ResetTasks(self, request: pb.ResetTasksRequest, context: Context) -> pb.ResetTasksResponse:  # noqa: N802
+        """Take final tasks back."""
+        del context
+        swarm = self._registry.get(request.swarm_id)
+        from_proto.check_text(request.reason, "reason", MAX_REASON_BYTES)
+        change = swarm.reset(
+            from_proto.selector(request.selector),
+            include_downstreams=request.include_downstreams,
+            reason=request.reason,
+        )
+        return pb.ResetTasksResponse(
+            reset_count=change.changed_count,
+            not_final_count=change.left_alone_count,
+            newly_ready_count=change.newly_ready_count,
+            revision=change.revision,
+        )
+
+    async def WatchSwarm(  # noqa: N802
+        self, request: pb.WatchSwarmRequest, context: Context
+    ) -> AsyncIterator[pb.WatchSwarmResponse]:
+        """A snapshot, then every change."""
+        del context
+        async for message in watch(self._registry.get(request.swarm_id), request):
+            yield message
+
+
+class _Loading:
+    """The chunks of one load while they come in."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._swarm: HostedSwarm | None = None
+        self._arrays: list[Array] = []
+        self._task_resources: list[TaskResources] = []
+        self._parts: list[TaskColumns] = []
+        self._count = 0
+        self.request_id = ""
+
+    async def take(self, request: pb.AddTasksRequest) -> None:
+        """One chunk. The first names the swarm; another swarm in a later one is an error."""
+        swarm = self._swarm
+        if swarm is None:
+            swarm = self._swarm = self._registry.get(request.swarm_id)
+            self.request_id = request.request_id
+        elif request.swarm_id and request.swarm_id != swarm.swarm_id:
+            raise from_proto.other_swarm(request.swarm_id, swarm.swarm_id)
+        self._count += len(request.tasks)
+        limit = swarm.limits.max_tasks
+        if self._count + swarm.state.task_count > limit and not self.request_id:
+            message = f"tasks: more than max_tasks_per_swarm {limit} allows"
+            raise LimitExceededError(message, reason="TOO_MANY_TASKS", metadata={"limit": "max_tasks_per_swarm"})
+        self._arrays += [from_proto.array(each) for each in request.arrays]
+        self._task_resources += [from_proto.task_resources(each) for each in request.task_resources]
+        self._parts += await from_proto.task_columns(request.tasks)
+
+    def complete(self) -> tuple[HostedSwarm, Load]:
+        """The swarm and all chunks together."""
+        swarm = self._swarm or self._registry.get("")
+        tasks = TaskColumns.joined(self._parts) if self._parts else TaskColumns.of([], [], [])
+        return swarm, Load(self._arrays, self._task_resources, tasks)

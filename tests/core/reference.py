@@ -1,0 +1,301 @@
+"""A naive swarm, written from DESIGN section 4 and not from the code: plain dicts and lists, everything recomputed.
+
+`test_stateful.py` drives it and the real core side by side. Slow on purpose and obvious on purpose.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+
+ACTIVE_ORDER = "QIOR"
+ACTIVE = "VQIOR"
+"""V: reserved, in a batch that is being queued or in doubt."""
+FINAL = "DFX"
+
+
+@dataclass
+class RefTask:
+    task_id: int
+    order: int
+    array_id: int
+    resources: tuple[int, int]
+    """The id that was loaded, and how often it grew."""
+    memory: int
+    scale: float
+    priority: int
+    upstreams: frozenset[int]
+    max_attempts: int
+    status: str = "G"
+    attempt: int = 0
+    failures: int = 0
+    since: int | None = None
+    """When it became ready, as a number; None: it does not wait in a lane."""
+
+    @property
+    def lane(self) -> tuple[int, int, tuple[int, int], float]:
+        """Scaled resources are shared by those that began alike and grew alike."""
+        grew_by = self.scale if self.resources[1] else 0.0
+        return (self.priority, self.array_id, self.resources, grew_by)
+
+
+@dataclass
+class RefBatch:
+    number: int
+    array_id: int
+    priority: int
+    memory: int
+    members: list[tuple[int, int, int]]
+    """(task id, attempt, since when it had waited)."""
+
+    @property
+    def task_ids(self) -> list[int]:
+        return [task_id for task_id, _, _ in self.members]
+
+
+@dataclass
+class Told:
+    """What an update did."""
+
+    changed: int = 0
+    newly_ready: int = 0
+    ignored: dict[str, list[int]] = field(default_factory=dict)
+
+
+@dataclass
+class Group:
+    status: str
+    task_ids: list[int]
+    attempts: list[int] | None = None
+
+
+class Reference:
+    """A swarm as the design tells it."""
+
+    def __init__(self, limit: int, array_limits: dict[int, int | None], memory: dict[int, int]) -> None:
+        self.limit = limit
+        self.array_limits = array_limits
+        self.memory = memory
+        self.tasks: dict[int, RefTask] = {}
+        self.paused = False
+        self.fail_fast = False
+        self.running = True
+        self.batches = 0
+        self._back = 0
+        self._front = 0
+
+    # -- what it is asked ------------------------------------------------------------------------------------------
+
+    def active(self, array_id: int | None = None) -> int:
+        return sum(task.status in ACTIVE and array_id in (None, task.array_id) for task in self.tasks.values())
+
+    def ready(self) -> list[RefTask]:
+        return sorted(
+            (task for task in self.tasks.values() if task.since is not None), key=lambda task: task.since or 0
+        )
+
+    def lanes(self) -> dict[tuple[int, int, tuple[int, int], float], list[int]]:
+        lanes: dict[tuple[int, int, tuple[int, int], float], list[int]] = {}
+        for task in self.ready():
+            lanes.setdefault(task.lane, []).append(task.task_id)
+        return lanes
+
+    def upstreams_left(self, task: RefTask) -> int:
+        return sum(self.tasks[each].status != "D" for each in task.upstreams)
+
+    @property
+    def failed_fast(self) -> bool:
+        return self.fail_fast and any(task.status == "F" for task in self.tasks.values())
+
+    @property
+    def held(self) -> bool:
+        return self.paused or not self.running or self.failed_fast
+
+    @property
+    def finished(self) -> bool:
+        stuck = not self.ready() or self.failed_fast
+        return bool(self.tasks) and stuck and not self.active()
+
+    @property
+    def outcome(self) -> str:
+        if not self.finished:
+            return "UNFINISHED"
+        return "DONE" if all(task.status == "D" for task in self.tasks.values()) else "ERROR"
+
+    def _room(self, array_id: int) -> int:
+        limit = self.array_limits[array_id]
+        in_array = 10**9 if limit is None else limit - self.active(array_id)
+        return max(0, min(in_array, self.limit - self.active()))
+
+    # -- what happens to it ----------------------------------------------------------------------------------------
+
+    def load(self, tasks: Iterable[RefTask]) -> int:
+        fresh = list(tasks)
+        for task in fresh:
+            task.order = len(self.tasks)
+            task.memory = self.memory[task.resources[0]]
+            self.tasks[task.task_id] = task
+        return self._ready_if_free(fresh)
+
+    def next_lane(self) -> list[RefTask]:
+        """All ready tasks of the lane that goes next."""
+        if self.held:
+            return []
+        able = [task for task in self.ready() if self._room(task.array_id)]
+        if not able:
+            return []
+        first = min(able, key=lambda task: (-task.priority, task.since))
+        return [task for task in able if task.lane == first.lane]
+
+    def take(self, max_size: int) -> RefBatch | None:
+        waiting = self.next_lane()
+        if not waiting:
+            return None
+        first = waiting[0]
+        members = []
+        for task in waiting[: min(max_size, 500, self._room(first.array_id))]:
+            task.attempt += 1
+            members.append((task.task_id, task.attempt, task.since or 0))
+            task.status, task.since = "V", None
+        self.batches += 1
+        return RefBatch(self.batches, first.array_id, first.priority, first.memory, members)
+
+    def still_reserved(self, batch: RefBatch) -> list[int]:
+        return [
+            task_id
+            for task_id, attempt, _ in batch.members
+            if self.tasks[task_id].status == "V" and self.tasks[task_id].attempt == attempt
+        ]
+
+    def give_back(self, batch: RefBatch, task_ids: Sequence[int] | None = None) -> int:
+        coming = [each for each in self.still_reserved(batch) if task_ids is None or each in task_ids]
+        for task_id, _, since in batch.members:
+            task = self.tasks[task_id]
+            if task_id in coming:
+                task.status = "G"
+                task.since = None if self.upstreams_left(task) else since
+        return len(coming)
+
+    def update(self, groups: Sequence[Group]) -> Told:
+        told = Told()
+        for group in groups:
+            self._fold(group, told)
+        return told
+
+    def cancel(self, task_ids: Iterable[int]) -> tuple[list[int], int]:
+        """Which active tasks are to be stopped, and how many were final already."""
+        meant = [self.tasks[each] for each in set(task_ids)]
+        stopped = [task.task_id for task in meant if task.status in ACTIVE]
+        final = [task for task in meant if task.status in FINAL]
+        for task in meant:
+            if task not in final:
+                task.status, task.since = "X", None
+        return stopped, len(final)
+
+    def reset(self, task_ids: Iterable[int], *, include_downstreams: bool) -> int:
+        meant = set(task_ids)
+        if include_downstreams:
+            meant |= self._all_after(meant)
+        again = [self.tasks[each] for each in meant if self.tasks[each].status in FINAL]
+        for task in again:
+            task.status, task.failures = "G", 0
+        for task in self.tasks.values():
+            if self.upstreams_left(task):
+                task.since = None
+        return self._ready_if_free(again)
+
+    # -- how news is folded in -------------------------------------------------------------------------------------
+
+    def _fold(self, group: Group, told: Told) -> None:
+        attempts = group.attempts or [0] * len(group.task_ids)
+        best: dict[int, int] = {}
+        for task_id, attempt in zip(group.task_ids, attempts, strict=True):
+            best[task_id] = max(attempt, best.get(task_id, 0))
+        pairs = list(zip(group.task_ids, attempts, strict=True))
+        once = sorted(((pairs.index(pair), pair) for pair in best.items()), key=lambda each: each[0])
+        again: list[RefTask] = []
+        front = False
+        for _, (task_id, attempt) in once:
+            task = self.tasks[task_id]
+            verdict = self._judge(task, group.status, attempt)
+            if verdict == "same":
+                continue
+            if verdict:
+                told.ignored.setdefault(verdict, []).append(task_id)
+                continue
+            told.changed += 1
+            if self._move(task, group.status, attempt):
+                again.append(task)
+                front = group.status == "A"
+        if group.status == "D":
+            told.newly_ready += self._ready_if_free(self.tasks.values())
+        elif front:
+            told.newly_ready += self._ready_at_front(again)
+        else:
+            told.newly_ready += self._ready_if_free(again, keep_order=True)
+
+    def _judge(self, task: RefTask, news: str, attempt: int) -> str:
+        """Why the news is stale; "same" when there is nothing to do; empty when it counts."""
+        fenced, is_ahead = attempt > 0, attempt > task.attempt
+        if task.status in FINAL:
+            if news != task.status:
+                return "STALE_FINAL"
+            return "STALE_ATTEMPT" if fenced and attempt < task.attempt else "same"
+        if task.status == "G":
+            if news in "EA":
+                return "STALE_NOT_QUEUED"
+            if fenced and attempt < task.attempt:
+                return "STALE_ATTEMPT"
+            if news == "G":
+                return "same"
+            return "STALE_ATTEMPT" if fenced and not is_ahead else ""
+        is_earlier = (
+            task.status != "V" and news in ACTIVE_ORDER and ACTIVE_ORDER.index(news) < ACTIVE_ORDER.index(task.status)
+        )
+        if is_earlier and not is_ahead:
+            return "STALE_FURTHER"
+        if fenced and attempt < task.attempt:
+            return "STALE_ATTEMPT"
+        return "same" if news == task.status and not is_ahead else ""
+
+    def _move(self, task: RefTask, news: str, attempt: int) -> bool:
+        """Whether the task is to be ready again."""
+        was_idle = task.status == "G"
+        task.since = None
+        if attempt > task.attempt:
+            task.attempt = attempt
+        elif was_idle and news in ACTIVE_ORDER:
+            task.attempt += 1
+        if news not in "EA":
+            task.status = news
+            return news == "G"
+        task.failures += 1
+        if task.failures >= task.max_attempts:
+            task.status = "F"
+            return False
+        task.status = "G"
+        if news == "A" and task.scale:
+            task.resources = (task.resources[0], task.resources[1] + 1)
+            task.memory = ceil(round(task.memory * (1 + task.scale), 6))
+        return True
+
+    def _ready_if_free(self, tasks: Iterable[RefTask], *, keep_order: bool = False) -> int:
+        free = [task for task in tasks if task.status == "G" and task.since is None and not self.upstreams_left(task)]
+        for task in free if keep_order else sorted(free, key=lambda each: each.order):
+            self._back += 1
+            task.since = self._back
+        return len(free)
+
+    def _ready_at_front(self, tasks: Sequence[RefTask]) -> int:
+        free = [task for task in tasks if not self.upstreams_left(task)]
+        for task in reversed(free):
+            self._front -= 1
+            task.since = self._front
+        return len(free)
+
+    def _all_after(self, task_ids: set[int]) -> set[int]:
+        after: set[int] = set()
+        while True:
+            more = {task.task_id for task in self.tasks.values() if task.upstreams & (task_ids | after)} - after
+            if not more:
+                return after
+            after |= more
