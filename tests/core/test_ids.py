@@ -17,7 +17,8 @@ def an_index(*loads: list[int]) -> IdIndex:
 
 
 def found(index: IdIndex, *ids: int) -> list[int]:
-    return index.find(np.array(ids, dtype=np.int64)).tolist()
+    rows: list[int] = index.find(np.array(ids, dtype=np.int64)).tolist()
+    return rows
 
 
 @st.composite

@@ -1,0 +1,54 @@
+# make help lists what there is. Everything is installed into .venv, from this project's own files.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST_WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format protos schema bench bench-quick wheel clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+setup: $(STAMP)  ## make the virtual environment
+
+$(STAMP): pyproject.toml scripts/make_venv.sh
+	@PYTHON="$(PYTHON)" sh scripts/make_venv.sh $(VENV)
+	@touch $@
+
+demo: setup  ## run the example study through a real daemon
+	@PATH="$(CURDIR)/$(BIN):$$PATH" SWARM_PYTHON="$(CURDIR)/$(BIN)/python" STUDY_RESULTS="$(CURDIR)/build/demo" \
+		$(BIN)/python scripts/demo.py
+
+test: setup  ## run the tests
+	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal
+
+lint: setup  ## check types, style, protos and generated files
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@sh scripts/buf.sh lint
+
+format: setup  ## format the code and mend what ruff can mend
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+protos: setup  ## generate src/swarmd/_pb from protos/
+	@$(BIN)/python scripts/generate_protos.py
+
+schema: setup  ## write the JSON Schema of the workflow file
+	@$(BIN)/python -m swarmd.workflow.schema
+
+bench: setup  ## measure the core, the local gateway and the server
+	@$(BIN)/python benchmarks/core.py --json build/bench-core.json
+	@$(BIN)/python benchmarks/local_gateway.py
+	@$(BIN)/python benchmarks/load_latency.py
+
+wheel: setup  ## build the wheel into dist/
+	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:  ## remove everything that was made here
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,134 @@
+"""`swarmd cancel`, `reset`, `pause`, `resume` and `delete`: changes to a swarm that is there."""
+
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from swarmd.cli import options
+from swarmd.cli.connection import ask, find_arrays, status_values
+from swarmd.cli.errors import UsageError
+from swarmd.cli.output import is_terminal, message_data, print_json, print_line
+from swarmd.cli.text import count_of
+
+if TYPE_CHECKING:
+    from swarmd._pb.swarm.v1 import swarm_pb2, swarm_service_pb2, task_pb2
+    from swarmd.client.client import SwarmClient
+
+All = Annotated[bool, typer.Option("--all", help="Every task of the swarm.")]
+
+
+def cancel(
+    swarm: options.Swarm = "",
+    tasks: options.Tasks = None,
+    arrays: options.Arrays = None,
+    statuses: options.Statuses = None,
+    everything: All = False,
+    reason: options.Reason = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before --all.")] = False,
+    address: options.Address = None,
+    json_output: options.Json = False,
+) -> None:
+    """End tasks for good; those that run are killed. What is given is combined: --array and --status mean both."""
+    selector = _selector(tasks, arrays, statuses, everything=everything)
+    if everything and not yes and is_terminal(sys.stderr) and sys.stdin.isatty():
+        typer.confirm(f"Cancel every task of {swarm or 'the swarm'}?", abort=True, err=True)
+
+    async def work(client: "SwarmClient") -> "swarm_service_pb2.CancelTasksResponse":
+        return await client.cancel_tasks(swarm, await selector(client, swarm), reason=reason)
+
+    answer = ask(address, work)
+    if json_output:
+        print_json(message_data(answer))
+    else:
+        final = f"; {answer.final_count:,} had ended already" if answer.final_count else ""
+        print_line(f"{count_of(answer.cancelled_count, 'task')} cancelled{final}")
+
+
+def reset(
+    swarm: options.Swarm = "",
+    tasks: options.Tasks = None,
+    arrays: options.Arrays = None,
+    statuses: options.Statuses = None,
+    everything: All = False,
+    downstreams: Annotated[
+        bool, typer.Option("--downstreams", help="Also all final tasks that come after a selected one.")
+    ] = False,
+    reason: options.Reason = "",
+    address: options.Address = None,
+    json_output: options.Json = False,
+) -> None:
+    """Let tasks that ended run again, with all their attempts before them."""
+    selector = _selector(tasks, arrays, statuses, everything=everything)
+
+    async def work(client: "SwarmClient") -> "swarm_service_pb2.ResetTasksResponse":
+        chosen = await selector(client, swarm)
+        return await client.reset_tasks(swarm, chosen, include_downstreams=downstreams, reason=reason)
+
+    answer = ask(address, work)
+    if json_output:
+        print_json(message_data(answer))
+    else:
+        others = f"; {answer.not_final_count:,} had not ended" if answer.not_final_count else ""
+        ready = f", {answer.newly_ready_count:,} ready" if answer.newly_ready_count else ""
+        print_line(f"{count_of(answer.reset_count, 'task')} reset{ready}{others}")
+
+
+def _selector(
+    tasks: list[int] | None, arrays: list[str] | None, statuses: list[str] | None, *, everything: bool
+) -> "Callable[[SwarmClient, str], Awaitable[task_pb2.TaskSelector]]":
+    """Checks what can be checked without a daemon; what it gives asks the daemon for the arrays' ids."""
+    if not (tasks or arrays or statuses or everything):
+        raise UsageError("say which tasks: --task, --array, --status or --all")
+    values = status_values(statuses)
+
+    async def selector(client: "SwarmClient", swarm: str) -> "task_pb2.TaskSelector":
+        from swarmd._pb.swarm.v1 import task_pb2
+
+        array_ids = await find_arrays(client, swarm, arrays or [])
+        return task_pb2.TaskSelector(task_ids=tasks or [], array_ids=array_ids, statuses=values, all=everything)
+
+    return selector
+
+
+def pause(swarm: options.Swarm = "", address: options.Address = None, json_output: options.Json = False) -> None:
+    """Queue nothing more until `swarmd resume`; what runs goes on."""
+    _set_paused(swarm, address, json_output=json_output, paused=True)
+
+
+def resume(swarm: options.Swarm = "", address: options.Address = None, json_output: options.Json = False) -> None:
+    """Go on after `swarmd pause`."""
+    _set_paused(swarm, address, json_output=json_output, paused=False)
+
+
+def _set_paused(swarm: str, address: str | None, *, json_output: bool, paused: bool) -> None:
+    async def work(client: "SwarmClient") -> "swarm_pb2.Swarm":
+        from swarmd._pb.swarm.v1 import swarm_pb2
+
+        return await client.update_swarm(swarm_pb2.Swarm(swarm_id=swarm, paused=paused), ["paused"])
+
+    changed = ask(address, work)
+    if json_output:
+        print_json(message_data(changed))
+        return
+    held = f"; still held: {changed.held_reason}" if changed.held_reason and not paused else ""
+    print_line(f"{changed.swarm_id} {'is paused' if paused else 'goes on'}{held}")
+
+
+def delete(
+    swarm: Annotated[str, typer.Argument(metavar="SWARM", help="The swarm's id.")],
+    force: Annotated[bool, typer.Option("--force", "-f", help="Also when tasks are active: they are killed.")] = False,
+    address: options.Address = None,
+    json_output: options.Json = False,
+) -> None:
+    """Forget a swarm and all its tasks. Their output files stay."""
+
+    async def work(client: "SwarmClient") -> None:
+        await client.delete_swarm(swarm, force=force)
+
+    ask(address, work)
+    if json_output:
+        print_json({"deleted": swarm})
+    else:
+        print_line(f"{swarm} is deleted")

@@ -1,0 +1,155 @@
+"""`swarmd serve`: the daemon, with the settings of DaemonConfig as options."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from swarmd.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+    from swarmd.config import DaemonConfig
+
+ADDRESSES, LOCAL, LIFE, LIMITS, LOG = "Where", "Local gateway", "Life", "Bounds", "Log"
+
+
+class LogLevel(StrEnum):
+    """The least important messages that are logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """How messages are logged."""
+
+    AUTO = "auto"
+    CONSOLE = "console"
+    JSON = "json"
+
+
+def serve(
+    context: typer.Context,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="unix:PATH or HOST:PORT; port 0 picks one. May be repeated. Default: your own socket.",
+            rich_help_panel=ADDRESSES,
+        ),
+    ] = None,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where the output of tasks goes. Default: ~/.local/state/swarmd.",
+            rich_help_panel=ADDRESSES,
+        ),
+    ] = None,
+    ready_json: Annotated[
+        bool | None,
+        typer.Option(
+            "--ready-json", help="Print the line that says where it listens as JSON.", rich_help_panel=ADDRESSES
+        ),
+    ] = None,
+    channelz: Annotated[
+        bool | None,
+        typer.Option("--channelz", help="Serve channelz, gRPC's own statistics.", rich_help_panel=ADDRESSES),
+    ] = None,
+    local_cores: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Cores that tasks may use. Default: all.", rich_help_panel=LOCAL),
+    ] = None,
+    local_memory_mib: Annotated[
+        int | None,
+        typer.Option(
+            metavar="MIB", help="Memory that tasks may set aside. Default: that of the machine.", rich_help_panel=LOCAL
+        ),
+    ] = None,
+    kill_grace: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Between TERM and KILL for a task that is to end. Default: 5.",
+            rich_help_panel=LOCAL,
+        ),
+    ] = None,
+    drain_grace: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="How long a stop waits for calls under way. Default: 30.", rich_help_panel=LIFE
+        ),
+    ] = None,
+    idle_timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Stop when all swarms are finished and nobody has called for so long. Default: never.",
+            rich_help_panel=LIFE,
+        ),
+    ] = None,
+    max_in_flight: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Batches of one swarm that are queued at once. Default: 8.", rich_help_panel=LIMITS
+        ),
+    ] = None,
+    max_message_bytes: Annotated[
+        int | None,
+        typer.Option(
+            metavar="BYTES", help="The largest message that is received. Default: 4 MiB.", rich_help_panel=LIMITS
+        ),
+    ] = None,
+    max_swarms: Annotated[
+        int | None, typer.Option(metavar="N", help="Swarms at once. Default: 1,000.", rich_help_panel=LIMITS)
+    ] = None,
+    max_tasks_per_swarm: Annotated[
+        int | None, typer.Option(metavar="N", help="Tasks of one swarm. Default: 20,000,000.", rich_help_panel=LIMITS)
+    ] = None,
+    max_watchers_per_swarm: Annotated[
+        int | None, typer.Option(metavar="N", help="Watchers of one swarm. Default: 1,000.", rich_help_panel=LIMITS)
+    ] = None,
+    log_level: Annotated[
+        LogLevel | None, typer.Option(help="What is logged. Default: info.", rich_help_panel=LOG)
+    ] = None,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(help="auto: for people on a terminal, JSON otherwise. Default: auto.", rich_help_panel=LOG),
+    ] = None,
+) -> None:
+    """Serve until it is stopped; SIGTERM and Ctrl-C drain first, a second one ends it at once.
+
+    What is not given here is taken from the environment: SWARMD_LOCAL_CORES for --local-cores, and so on.
+    """
+    config = config_of(context.params)
+    from swarmd.daemon import serve as serve_until_stopped
+
+    raise typer.Exit(serve_until_stopped(config))
+
+
+def config_of(given: dict[str, object]) -> "DaemonConfig":
+    """The settings: what was given, then the environment, then the defaults. Raises UsageError."""
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
+    from swarmd.config import DaemonConfig
+
+    values = {name: value for name, value in given.items() if value not in (None, [], ())}
+    try:
+        return DaemonConfig.model_validate({}) if not values else DaemonConfig(**values)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise UsageError(_sentence(error, values)) from None
+    except SettingsError as error:
+        raise UsageError(f"{error}; in SWARMD_LISTEN write a JSON list of addresses") from None
+
+
+def _sentence(error: "ValidationError", given: dict[str, object]) -> str:
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else "settings"
+    place = f"--{name.replace('_', '-')}" if name in given else f"SWARMD_{name.upper()}"
+    return f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}; it is {first['input']!r}"

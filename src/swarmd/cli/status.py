@@ -1,0 +1,144 @@
+"""`swarmd status`: all swarms in a table, or one swarm with its arrays."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from swarmd.cli import options
+from swarmd.cli.connection import ask
+from swarmd.cli.output import Cell, Column, message_data, print_fields, print_json, print_line, print_table
+from swarmd.cli.statuses import state_cell
+from swarmd.cli.text import count_of, local_time
+
+if TYPE_CHECKING:
+    from swarmd._pb.swarm.v1 import array_pb2, state_pb2, swarm_pb2
+    from swarmd.client.client import SwarmClient
+
+COUNTS = (
+    Column("tasks", numeric=True),
+    Column("wait", numeric=True),
+    Column("run", numeric=True),
+    Column("done", numeric=True),
+    Column("failed", numeric=True),
+    Column("cancelled", numeric=True),
+)
+
+
+def status(
+    swarm: Annotated[
+        str | None, typer.Argument(metavar="[SWARM]", help="The swarm's id. Without it: all swarms.")
+    ] = None,
+    arrays: Annotated[int, typer.Option("--arrays", metavar="N", min=0, help="Show at most so many arrays.")] = 50,
+    address: options.Address = None,
+    json_output: options.Json = False,
+) -> None:
+    """Show how all swarms stand, or one of them with its arrays."""
+    if swarm is None:
+        _show_all(address, json_output=json_output)
+        return
+
+    async def get(client: "SwarmClient") -> "swarm_pb2.Swarm":
+        return await client.get_swarm(swarm, full=True)
+
+    found = ask(address, get)
+    if json_output:
+        print_json(message_data(found))
+    else:
+        print_swarm(found, arrays)
+
+
+def _show_all(address: str | None, *, json_output: bool) -> None:
+    async def get(client: "SwarmClient") -> "list[swarm_pb2.Swarm]":
+        return await client.list_swarms()
+
+    swarms = ask(address, get)
+    if json_output:
+        print_json({"swarms": [message_data(swarm) for swarm in swarms]})
+    elif not swarms:
+        print_line("there are no swarms")
+    else:
+        columns = [Column("swarm", style="bold"), Column("name"), Column("state"), *COUNTS, Column("created")]
+        print_table(columns, [_row(swarm) for swarm in swarms])
+
+
+def _row(swarm: "swarm_pb2.Swarm") -> list[str | Cell]:
+    created = local_time(swarm.create_time.seconds)
+    return [swarm.swarm_id, swarm.display_name, state_cell(swarm), *count_cells(swarm.task_counts), created]
+
+
+def count_cells(counts: "state_pb2.TaskCounts") -> list[str | Cell]:
+    """The cells for COUNTS."""
+    return [
+        f"{counts.total:,}",
+        f"{counts.registered - counts.reserved:,}",
+        Cell(f"{counts.active:,}", "cyan" if counts.active else ""),
+        Cell(f"{counts.done:,}", "green" if counts.done else ""),
+        Cell(f"{counts.error_fatal:,}", "red" if counts.error_fatal else ""),
+        Cell(f"{counts.cancelled:,}", "magenta" if counts.cancelled else ""),
+    ]
+
+
+def print_swarm(swarm: "swarm_pb2.Swarm", most_arrays: int) -> None:
+    """One swarm for people."""
+    print_fields(_fields(swarm))
+    if not swarm.arrays:
+        return
+    print_line()
+    rows = [_array_row(array) for array in swarm.arrays[:most_arrays]]
+    print_table(
+        [Column("id", numeric=True), Column("array", style="bold"), Column("limit", numeric=True), *COUNTS], rows
+    )
+    if len(swarm.arrays) > most_arrays:
+        print_line(f"… and {len(swarm.arrays) - most_arrays:,} more arrays (--arrays N shows more)", "dim")
+
+
+def _fields(swarm: "swarm_pb2.Swarm") -> dict[str, str | Cell]:
+    counts = swarm.task_counts
+    switches = [name for name in ("paused", "autopilot", "fail_fast", "in_memory") if getattr(swarm, name)]
+    blocked = count_of(swarm.blocked_count, "task") if swarm.blocked_count else ""
+    return {
+        "swarm": Cell(swarm.swarm_id, "bold"),
+        "name": swarm.display_name,
+        "state": state_cell(swarm),
+        "held": Cell(swarm.held_reason, "yellow"),
+        "run status": run_status_name(swarm.workflow_run_status),
+        "tasks": tasks_sentence(counts),
+        "blocked": Cell(blocked, "red"),
+        "in doubt": Cell(count_of(counts.in_doubt, "task") if counts.in_doubt else "", "yellow"),
+        "limit": f"{swarm.max_concurrently_running:,} at once",
+        "gateway": swarm.gateway,
+        "switches": ", ".join(switches),
+        "created": local_time(swarm.create_time.seconds),
+        "revision": str(swarm.revision),
+        "directory": swarm.working_directory,
+        "output": swarm.log_directory,
+    }
+
+
+def _array_row(array: "array_pb2.Array") -> list[str | Cell]:
+    limit = f"{array.max_concurrently_running:,}" if array.HasField("max_concurrently_running") else "-"
+    return [str(array.array_id), array.name, limit, *count_cells(array.task_counts)]
+
+
+def tasks_sentence(counts: "state_pb2.TaskCounts") -> str:
+    """`10 tasks: 4 wait (2 ready), 2 run, 3 done, 1 failed`."""
+    ready = f" ({counts.ready:,} ready)" if counts.ready else ""
+    parts = [
+        (counts.registered - counts.reserved, f"wait{ready}"),
+        (counts.active, "run"),
+        (counts.done, "done"),
+        (counts.error_fatal, "failed"),
+        (counts.cancelled, "cancelled"),
+    ]
+    told = ", ".join(f"{number:,} {word}" for number, word in parts if number)
+    return f"{count_of(counts.total, 'task')}{': ' if told else ''}{told}"
+
+
+def run_status_name(value: "state_pb2.WorkflowRunStatus") -> str:
+    """`RUNNING`; of a status that is not known here, its number."""
+    from swarmd._pb.swarm.v1 import state_pb2
+
+    try:
+        return state_pb2.WorkflowRunStatus.Name(value).removeprefix("WORKFLOW_RUN_STATUS_")
+    except ValueError:
+        return str(int(value))

@@ -1,0 +1,150 @@
+"""`swarmd tasks` and `swarmd explain`: the tasks of a swarm, and why one of them is not running."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from swarmd.cli import options
+from swarmd.cli.connection import ask, find_arrays, find_task, status_values, swarm_and_task
+from swarmd.cli.output import (
+    Cell,
+    Column,
+    message_data,
+    note,
+    print_fields,
+    print_json,
+    print_json_line,
+    print_line,
+    print_table,
+)
+from swarmd.cli.statuses import task_status_cell
+from swarmd.cli.text import first_lines, local_time, one_line, some_of
+
+if TYPE_CHECKING:
+    from swarmd._pb.swarm.v1 import swarm_service_pb2, task_pb2
+    from swarmd.client.client import SwarmClient
+
+LARGEST_PAGE = 10_000
+
+COLUMNS = (
+    Column("task", numeric=True),
+    Column("name", style="bold"),
+    Column("array", numeric=True),
+    Column("status"),
+    Column("attempt", numeric=True),
+    Column("failed", numeric=True),
+    Column("since"),
+    Column("reason", wide=True),
+)
+
+
+def tasks(
+    swarm: options.Swarm = "",
+    statuses: options.Statuses = None,
+    arrays: options.Arrays = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=0, help="At most so many; 0: all.")] = 1000,
+    address: options.Address = None,
+    json_output: options.Json = False,
+) -> None:
+    """List tasks, all of them or by status and array; --json prints one JSON object a line."""
+    wanted = status_values(statuses)
+
+    async def get(client: "SwarmClient") -> "tuple[list[task_pb2.Task], bool]":
+        array_ids = await find_arrays(client, swarm, arrays or [])
+        page_size = min(limit + 1, LARGEST_PAGE) if limit else LARGEST_PAGE
+        found: list[task_pb2.Task] = []
+        async for task in client.list_tasks(swarm, statuses=wanted, array_ids=array_ids, page_size=page_size):
+            if limit and len(found) == limit:
+                return found, True
+            if json_output:
+                print_json_line(message_data(task))
+            found.append(task)
+        return found, False
+
+    found, more = ask(address, get)
+    if not json_output:
+        _print_tasks(found)
+    if more:
+        note(f"there are more than {limit:,}; --limit 0 shows all of them")
+
+
+def _print_tasks(found: "list[task_pb2.Task]") -> None:
+    if found:
+        print_table(COLUMNS, [_row(task) for task in found])
+    else:
+        print_line("no tasks")
+
+
+def _row(task: "task_pb2.Task") -> list[str | Cell]:
+    return [
+        str(task.task_id),
+        task.name,
+        str(task.array_id),
+        task_status_cell(task.status),
+        str(task.attempt),
+        str(task.failed_attempts or "-"),
+        local_time(task.status_time.seconds),
+        first_lines(task.reason, 1),
+    ]
+
+
+def explain(
+    words: options.SwarmAndTask,
+    address: options.Address = None,
+    json_output: options.Json = False,
+) -> None:
+    """Say why a task is not running, and what became of its attempts."""
+    swarm, task = swarm_and_task(words)
+
+    async def get(client: "SwarmClient") -> "swarm_service_pb2.ExplainTaskResponse":
+        return await client.explain_task(swarm, await find_task(client, swarm, task))
+
+    answer = ask(address, get)
+    if json_output:
+        print_json(message_data(answer))
+    else:
+        _print_explanation(answer)
+
+
+def _print_explanation(answer: "swarm_service_pb2.ExplainTaskResponse") -> None:
+    task = answer.task
+    print_line(one_line(answer.summary), "bold")
+    print_line()
+    print_fields(
+        {
+            "task": str(task.task_id),
+            "name": task.name,
+            "array": str(task.array_id),
+            "status": task_status_cell(task.status),
+            "attempts": f"{task.attempt} queued, {task.failed_attempts} failed, {task.max_attempts} allowed to fail",
+            "batch": answer.batch_id,
+            "upstreams": some_of(list(task.upstream_task_ids)),
+            "command": task.command,
+        }
+    )
+    for obstacle in answer.obstacles:
+        print_line(f"  • {one_line(obstacle.message)}", "yellow")
+    if answer.attempts:
+        _print_attempts(answer)
+
+
+def _print_attempts(answer: "swarm_service_pb2.ExplainTaskResponse") -> None:
+    columns = [
+        Column("attempt", numeric=True),
+        Column("status"),
+        Column("queued"),
+        Column("since"),
+        Column("reason", wide=True),
+    ]
+    rows: list[list[str | Cell]] = [
+        [
+            str(attempt.attempt),
+            task_status_cell(attempt.status),
+            local_time(attempt.queue_time.seconds),
+            local_time(attempt.status_time.seconds),
+            first_lines(attempt.reason),
+        ]
+        for attempt in answer.attempts
+    ]
+    print_line()
+    print_table(columns, rows)
