@@ -19,8 +19,7 @@ $(STAMP): pyproject.toml scripts/make_venv.sh
 	@touch $@
 
 demo: setup  ## run the example study through a real daemon
-	@PATH="$(CURDIR)/$(BIN):$$PATH" SWARM_PYTHON="$(CURDIR)/$(BIN)/python" STUDY_RESULTS="$(CURDIR)/build/demo" \
-		$(BIN)/python scripts/demo.py
+	@$(BIN)/python scripts/demo.py
 
 test: setup  ## run the tests
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal

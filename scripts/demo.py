@@ -13,6 +13,7 @@ def main() -> int:
     """Run the study, say where the result is; the exit code is that of `swarmd run`."""
     results = Path(os.environ.setdefault("STUDY_RESULTS", str(ROOT / "build" / "demo")))
     results.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("SWARM_PYTHON", sys.executable)
     study = ROOT / "examples" / "study" / "study.yaml"
     with tempfile.TemporaryDirectory(prefix="swarmd-demo-") as runtime:  # a daemon of its own, whoever else has one
         environment = {**os.environ, "XDG_RUNTIME_DIR": runtime, "XDG_STATE_HOME": str(ROOT / "build" / "state")}

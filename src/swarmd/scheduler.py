@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from swarmd.core.batch import MAX_BATCH_SIZE, Batch, BatchResult
+from swarmd.core.model import MAX_REASON_BYTES
 from swarmd.core.state import SwarmState
 from swarmd.core.status import TaskStatus
 from swarmd.core.update import StateUpdate, TaskStatuses
 from swarmd.gateways.contract import (
     BatchRefusedError,
+    FindOutcome,
     Found,
     OutcomeUnknownError,
     QueueOutcome,
@@ -165,9 +167,9 @@ class Scheduler:
     async def _queue(self, batch: Batch, run: "_Run") -> None:
         """One call to the gateway and what follows from its outcome."""
         try:
-            outcome = await self._gateway.queue_batch(batch) or QueueOutcome()
+            decision = _decision(batch, await self._gateway.queue_batch(batch) or QueueOutcome())
         except BatchRefusedError as error:
-            self._refused(batch, run, str(error) or "refused by the engine")
+            self._refused(batch, run, _shortened(str(error)) or "refused by the engine")
         except (OutcomeUnknownError, TimeoutError) as error:
             self._in_doubt(batch, run, _described(error))
         except Exception as error:  # noqa: BLE001 - whatever a gateway raises must lose no task
@@ -176,20 +178,21 @@ class Scheduler:
             else:
                 self._refused(batch, run, _described(error))
         except BaseException as error:
-            self._in_doubt(batch, run, _described(error))
+            self._in_doubt(batch, run, _described(error), ask=not _is_being_cancelled())
             raise
         else:
-            await self._taken(batch, run, outcome.refusals)
+            await self._decided(batch, run, decision)
 
-    async def _taken(self, batch: Batch, run: "_Run", refusals: Sequence[Refusal]) -> None:
+    async def _decided(self, batch: Batch, run: "_Run", decision: "_Decision") -> None:
         """The engine decided: its word becomes an update, and what it did not take comes back."""
-        outcome, coming_back = _outcome_of(batch, refusals)
+        outcome, coming_back = decision
         if coming_back:
             self._hand_back(batch, run, coming_back)
         if not coming_back or run.takes_no_more:
             self._state.settle(batch)
         self._tell(run, outcome)
-        await self._end_cancelled(batch)
+        if outcome.batches:
+            await self._end_cancelled(batch)
 
     def _refused(self, batch: Batch, run: "_Run", why: str) -> None:
         outcome, coming_back = _outcome_of(batch, [Refusal(batch.task_ids.tolist(), why)])
@@ -204,11 +207,11 @@ class Scheduler:
         else:
             run.refused.append((batch, task_ids))
 
-    def _in_doubt(self, batch: Batch, run: "_Run", why: str) -> None:
+    def _in_doubt(self, batch: Batch, run: "_Run", why: str, *, ask: bool = True) -> None:
         self._state.doubt(batch, why)
         result = BatchResult({}, len(batch), batch.array_id, batch.batch_id, error=f"in doubt: {why}", in_doubt=True)
         self._tell(run, _Outcomes(results=[result]))
-        if self._gateway.capabilities.can_find and not asyncio.get_running_loop().is_closed():
+        if ask and self._gateway.capabilities.can_find and not self._is_closing:
             task = asyncio.create_task(self._ask_until_known(batch), name=f"find {batch.batch_id}")
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
@@ -221,14 +224,24 @@ class Scheduler:
             pause = min(2 * pause, LONGEST_ASK_SECONDS)
             if batch.batch_id not in self._state.open_batches:
                 return None
-            try:
-                answer = await self._gateway.find_batch(batch.swarm_id, batch.batch_id)
-            except Exception:  # noqa: BLE001, S112 - it cannot say now; the batch stays in doubt and is asked after again
-                continue
+            decision = await self._find(batch)
+            if decision is not None:
+                return await self._decided(batch, late, decision)
+
+    async def _find(self, batch: Batch) -> "_Decision | None":
+        """What the engine says of a batch in doubt; None when it cannot say now, whatever it raises."""
+        try:
+            answer = await self._gateway.find_batch(batch.swarm_id, batch.batch_id)
             if answer.found is Found.QUEUED:
-                return await self._taken(batch, late, answer.refusals)
+                return _decision(batch, answer)
             if answer.found is Found.NOT_QUEUED:
-                return self._refused(batch, late, "the engine does not know the batch")
+                return _outcome_of(batch, [Refusal(batch.task_ids.tolist(), "the engine does not know the batch")])
+        except asyncio.CancelledError:
+            if _is_being_cancelled():
+                raise
+        except Exception as error:  # noqa: BLE001 - the batch stays in doubt and is asked after again
+            log.info("what became of batch %s cannot be told yet: %s", batch.batch_id, _described(error))
+        return None
 
     def _tell(self, run: "_Run", outcome: "_Outcomes") -> None:
         """Hand an outcome to whoever applies it, and to the answer of its tick or, when that is over, of the next."""
@@ -288,16 +301,29 @@ class _Run:
     is_over: bool = False
 
 
-def _outcome_of(batch: Batch, refusals: Sequence[Refusal]) -> tuple[_Outcomes, list[int]]:
-    """What the engine's word means, and the tasks that come back."""
+_Decision = tuple[_Outcomes, list[int]]
+"""What an engine's word means, and the tasks that come back."""
+
+
+def _decision(batch: Batch, answer: QueueOutcome | FindOutcome) -> _Decision:
+    """What the engine's answer means. Raises OutcomeUnknownError when it cannot be read: something was done."""
+    try:
+        return _outcome_of(batch, answer.refusals)
+    except Exception as error:
+        raise OutcomeUnknownError(f"the gateway's answer cannot be read: {_described(error)}") from error
+
+
+def _outcome_of(batch: Batch, refusals: Sequence[Refusal]) -> _Decision:
     outcome, statuses = _Outcomes(), TaskStatuses()
     taken = np.ones(len(batch), dtype=np.bool_)
     coming_back: list[int] = []
     for refusal in refusals:
-        mask = np.isin(batch.task_ids, np.asarray(refusal.task_ids, dtype=np.int64)) & taken
+        named = set(refusal.task_ids)  # whatever it names that it was not asked for changes nothing
+        mask = np.array([task_id in named for task_id in batch.task_ids.tolist()], dtype=np.bool_) & taken
         taken &= ~mask
         if refusal.permanent:
-            statuses.add(TaskStatus.ERROR_FATAL, batch.task_ids[mask], batch.attempts[mask], refusal.reason)
+            reason = _shortened(refusal.reason)
+            statuses.add(TaskStatus.ERROR_FATAL, batch.task_ids[mask], batch.attempts[mask], reason)
         else:
             coming_back += batch.task_ids[mask].tolist()
     if taken.any():
@@ -307,7 +333,7 @@ def _outcome_of(batch: Batch, refusals: Sequence[Refusal]) -> tuple[_Outcomes, l
     shown = TaskStatuses(list(statuses.groups))
     if coming_back:
         shown.add(TaskStatus.REGISTERED, coming_back)
-    why = "; ".join(dict.fromkeys(refusal.reason for refusal in refusals))
+    why = _shortened("; ".join(dict.fromkeys(refusal.reason for refusal in refusals)))
     outcome.results.append(BatchResult(shown, len(batch), batch.array_id, batch.batch_id, error=why))
     return outcome, coming_back
 
@@ -318,4 +344,15 @@ def _left(deadline: float | None) -> float | None:
 
 def _described(error: BaseException) -> str:
     text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return _shortened(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def _shortened(text: str) -> str:
+    """As much of a gateway's words as a task may keep, and nothing that a message cannot carry."""
+    return text.encode(errors="replace")[:MAX_REASON_BYTES].decode(errors="ignore")
+
+
+def _is_being_cancelled() -> bool:
+    """Whether somebody cancels us; otherwise a CancelledError is the gateway's own."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

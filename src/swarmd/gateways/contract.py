@@ -105,7 +105,7 @@ class ServerGateway(ABC):
         """End; nothing is reported any more."""
 
     async def add_swarm(self, swarm: SwarmInfo) -> None:
-        """Batches of this swarm may come."""
+        """Batches of this swarm may come, and none before. Called again when something of it changed."""
 
     async def remove_swarm(self, swarm_id: str) -> None:
         """The swarm is gone; its tasks, if any are left, are to be ended."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from swarmd.core.change import Change
 from swarmd.core.errors import RevisionGoneError, UnavailableError
 
-KEPT_CHANGES = 50_000
-KEPT_IDS = 10_000_000
+KEPT_CHANGES = 20_000
+KEPT_IDS = 2_000_000
 CHANGE_WEIGHT = 20
 """What a change costs beside its ids, in ids."""
 
@@ -94,15 +94,17 @@ class Feed:
     async def follow(self, after_revision: int, idle_seconds: float) -> AsyncIterator[Change | None]:
         """Every change after this revision; None whenever nothing came for so long.
 
-        Ends with SlowWatcherError when half of what is kept has passed the watcher by (or more than what it began
-        with, when it resumed from further back), and with FeedClosedError.
+        Ends with SlowWatcherError when half of what is kept has passed the watcher by (or half of what was left between
+        where it resumed and where changes are forgotten), and with FeedClosedError.
         """
         if self.watchers >= self._max_watchers:
             message = f"max_watchers_per_swarm: {self._max_watchers} watchers are there already; try again later"
             raise UnavailableError(message, reason="TOO_MANY_WATCHERS", metadata={"limit": "max_watchers_per_swarm"})
         self.watchers += 1
-        behind = self._weight_after(after_revision)
-        allowed = max(behind, self._kept_ids // 2), max(self._revision - after_revision, self._kept_changes // 2)
+        allowed = (
+            _halfway(self._weight_after(after_revision), self._kept_ids),
+            _halfway(self._revision - after_revision, self._kept_changes),
+        )
         try:
             while True:
                 bell = self._bell
@@ -133,6 +135,11 @@ class Feed:
         """Wake all who wait, and hang up a new bell for the next change."""
         self._bell.set()
         self._bell = asyncio.Event()
+
+
+def _halfway(behind: int, kept: int) -> int:
+    """How far behind a watcher may fall that begins so far behind, when so much is kept."""
+    return max(behind, (behind + kept) // 2)
 
 
 async def _rings(bell: asyncio.Event, seconds: float) -> bool:

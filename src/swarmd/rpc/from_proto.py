@@ -151,7 +151,6 @@ def selector(message: task_pb2.TaskSelector) -> Selector:
 
 def swarm_settings(message: swarm_pb2.Swarm) -> SwarmSettings:
     """What a swarm is to be created with."""
-    limit = message.max_concurrently_running if message.HasField("max_concurrently_running") else DEFAULT_SWARM_LIMIT
     check_text(message.display_name, "swarm.display_name", MAX_LABEL_BYTES)
     directory = Path(message.working_directory) if message.working_directory else None
     if directory is not None and not directory.is_absolute():
@@ -160,7 +159,7 @@ def swarm_settings(message: swarm_pb2.Swarm) -> SwarmSettings:
     return SwarmSettings(
         swarm_id=message.swarm_id,
         display_name=message.display_name,
-        max_concurrently_running=limit,
+        max_concurrently_running=swarm_limit(message),
         paused=message.paused,
         autopilot=message.autopilot,
         fail_fast=message.fail_fast,
@@ -169,6 +168,11 @@ def swarm_settings(message: swarm_pb2.Swarm) -> SwarmSettings:
         working_directory=directory,
         environment=_environment(message),
     )
+
+
+def swarm_limit(message: swarm_pb2.Swarm) -> int:
+    """A swarm's limit; unset means the default."""
+    return message.max_concurrently_running if message.HasField("max_concurrently_running") else DEFAULT_SWARM_LIMIT
 
 
 def _environment(message: swarm_pb2.Swarm) -> dict[str, str]:

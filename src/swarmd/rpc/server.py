@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from swarmd._pb.swarm.v1 import (
     scheduler_service_pb2,
@@ -16,11 +15,11 @@ from swarmd.addresses import Address
 from swarmd.core.errors import UnavailableError
 from swarmd.host.registry import Registry
 from swarmd.rpc.interceptor import ErrorInterceptor
+from swarmd.rpc.reflection import add_reflection
 from swarmd.rpc.scheduler_service import SchedulerServicer
 from swarmd.rpc.streams import OpenStreams
 from swarmd.rpc.swarm_service import SwarmServicer
 
-REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 SERVICES = (
     scheduler_service_pb2.DESCRIPTOR.services_by_name["SchedulerService"].full_name,
     swarm_service_pb2.DESCRIPTOR.services_by_name["SwarmService"].full_name,
@@ -45,7 +44,7 @@ class Server:
             from grpc_channelz.v1 import channelz as channelz_service
 
             channelz_service.add_channelz_servicer(self._server)
-        _add_reflection(self._server)
+        add_reflection(self._server, (*SERVICES, health.SERVICE_NAME))
 
     def bind(self, address: Address) -> Address:
         """Listen on an address; the answer has the port that was picked for port 0. Raises UnavailableError."""
@@ -89,17 +88,3 @@ def _options(max_message_bytes: int) -> Sequence[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.max_pings_without_data", 0),
     ]
-
-
-def _add_reflection(server: grpc.aio.Server) -> None:
-    """v1alpha as grpcio-reflection brings it, and the same under v1: the messages are the same on the wire."""
-    names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME, REFLECTION_V1)
-    servicer = reflection.aio.ReflectionServicer(names)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
-    handler = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
-    )
-    generic = grpc.method_handlers_generic_handler(REFLECTION_V1, {"ServerReflectionInfo": handler})
-    server.add_generic_rpc_handlers((generic,))

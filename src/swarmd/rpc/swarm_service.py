@@ -54,8 +54,9 @@ class SwarmServicer(swarm_service_pb2_grpc.SwarmServiceServicer):
         swarm, wanted = self._registry.get(request.swarm.swarm_id), request.swarm
         update = StateUpdate()
         if "max_concurrently_running" in fields:
-            check_limit("swarm.max_concurrently_running", wanted.max_concurrently_running)
-            update.max_concurrently_running = wanted.max_concurrently_running
+            limit = from_proto.swarm_limit(wanted)
+            check_limit("swarm.max_concurrently_running", limit)
+            update.max_concurrently_running = limit
         if "workflow_run_status" in fields:
             status = from_proto.run_status(wanted.workflow_run_status, "swarm.workflow_run_status")
             update.workflow_run_status = status

@@ -5,6 +5,7 @@ Used by the local gateway, which is called back at the end. Knows the child and 
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -78,6 +79,14 @@ class Execution:
         if self._leader_ended:
             self._finish()
 
+    def kill_and_wait(self, until: float) -> None:
+        """KILL now and see it gone, holding the loop: for when there is no time left. `until`: by the loop's clock."""
+        self._child.signal(signal.SIGKILL)
+        while not self._child.has_ended() and self._shared.loop.time() < until:
+            time.sleep(0.001)
+        if self._child.has_ended():
+            self._finish()
+
     def _time_is_up(self) -> None:
         if not self._child.has_ended():
             self._overran = True
@@ -98,7 +107,6 @@ class Execution:
         for timer in (self._kill_timer, self._linger_timer, self._runtime_timer):
             if timer is not None:
                 timer.cancel()
-        self._shared.exits.forget(self._child)
         # Before the leader is reaped: until then its group's number is nobody else's.
-        self._child.signal(signal.SIGKILL)
+        self._child.signal_group(signal.SIGKILL)
         self._over(Ending(self._child.reap(), self._overran))

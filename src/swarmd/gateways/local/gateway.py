@@ -37,8 +37,11 @@ log = logging.getLogger(__name__)
 START_SLICE_SECONDS = 0.003
 """How long the loop may be held with starts before others have their turn; a start takes about a millisecond."""
 POSTPONED_SECONDS = 0.2
+WARNING_INTERVAL_SECONDS = 60.0
 GIVE_UP_SECONDS = 5.0
 """How long after KILL `close` waits for processes that the kernel does not let go of."""
+LAST_WAIT_SECONDS = 0.5
+"""The same when `close` itself is cancelled."""
 
 
 class LocalGateway(ServerGateway):
@@ -64,8 +67,7 @@ class LocalGateway(ServerGateway):
         self._open = False
         self._starting: asyncio.Handle | None = None
         self._postponed: asyncio.TimerHandle | None = None
-        self._is_short = False
-        """The last start failed for want of something that the machine will have again."""
+        self._warned_at = float("-inf")
         self._nothing_runs = asyncio.Event()
 
     # -- the contract ----------------------------------------------------------------------------------------------
@@ -97,14 +99,26 @@ class LocalGateway(ServerGateway):
         except TimeoutError:
             log.warning("%d processes did not end even when killed", len(self._running))
         finally:
-            self._stop_timers()
+            self._shared.exits.close()
+            until = self._loop.time() + LAST_WAIT_SECONDS
             for attempt in list(self._running):
-                _execution_of(attempt).kill()
+                _execution_of(attempt).kill_and_wait(until)
+            self._stop_timers()
+
+    def kill_all(self) -> None:
+        """KILL everything that runs, without waiting: for a daemon that must end at once."""
+        self._open = False
+        for attempt in list(self._running):
+            attempt.silent = True
+            _execution_of(attempt).kill()
 
     async def add_swarm(self, swarm: SwarmInfo) -> None:
         environment = dict(os.environb)
         for name, value in {**swarm.environment, "SWARM_ID": swarm.swarm_id}.items():
             environment[_encoded(name)] = _encoded(value)
+        if swarm.working_directory:
+            # Programs that are started without a shell would otherwise be told where the daemon is.
+            environment[b"PWD"] = os.fsencode(swarm.working_directory.absolute())
         known = self._swarms.setdefault(swarm.swarm_id, LocalSwarm(swarm, environment))
         known.info, known.environment = swarm, environment
 
@@ -182,7 +196,6 @@ class LocalGateway(ServerGateway):
             self._set_over(attempt)
             self._news.ended(attempt, TaskStatus.ERROR_RECOVERABLE, start_failure(error))
             return True
-        self._is_short = False
         attempt.phase = Phase.RUNNING
         self._machine.take(attempt.shape)
         self._running.add(attempt)
@@ -207,9 +220,9 @@ class LocalGateway(ServerGateway):
 
     def _postpone(self, attempt: Attempt, error: StartPostponedError) -> None:
         self._waiting.put_back(attempt)
-        if not self._is_short:
+        if self._loop.time() - self._warned_at > WARNING_INTERVAL_SECONDS:
             log.warning("starts are put off until the machine has room again: task %d %s", attempt.spec.task_id, error)
-            self._is_short = True
+            self._warned_at = self._loop.time()
         if self._postponed is None:
             self._postponed = self._loop.call_later(POSTPONED_SECONDS, self._try_again)
 
@@ -227,6 +240,7 @@ class LocalGateway(ServerGateway):
     def _ended(self, attempt: Attempt, ending: Ending) -> None:
         self._machine.give_back(attempt.shape)
         self._running.discard(attempt)
+        attempt.execution = None  # they know each other: a cycle would be left to the garbage collector
         self._set_over(attempt)
         if not attempt.silent:
             status, reason = verdict(ending, attempt.runtime_seconds, self._paths(attempt).err)

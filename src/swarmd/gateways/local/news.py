@@ -19,7 +19,7 @@ class SwarmNews:
     """News of one swarm that was not reported yet."""
 
     running: dict[int, int] = field(default_factory=dict)
-    """Attempts by task id, of those that started and did not end since."""
+    """Attempts by task id, of those that started; some may have ended since, which is told after it."""
     ended: dict[tuple[TaskStatus, str], list[AttemptKey]] = field(default_factory=dict)
     """Those that ended, by status and reason."""
     ended_ids: set[int] = field(default_factory=set)
@@ -54,13 +54,10 @@ class News:
         news.running[task_id] = number
 
     def ended(self, attempt: Attempt, status: TaskStatus, reason: str = "") -> None:
-        """It is over, with this status. That it ran need not be said any more."""
+        """It is over, with this status."""
         news = self._of(attempt)
-        task_id, number = attempt.key
-        if news.running.get(task_id) == number:
-            del news.running[task_id]
         news.ended.setdefault((status, reason), []).append(attempt.key)
-        news.ended_ids.add(task_id)
+        news.ended_ids.add(attempt.key[0])
         self.has_ends = True
 
     def forget_start(self, attempt: Attempt) -> None:

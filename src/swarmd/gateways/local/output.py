@@ -32,8 +32,8 @@ class OutputPaths:
 
 def output_paths(log_directory: Path, swarm_id: str, array_id: int, task_id: int, attempt: int) -> OutputPaths:
     """The files of one attempt, whether they are there or not. Distinct attempts never share a file."""
-    start = Path(log_directory, folder_name(swarm_id), str(array_id), f"{task_id}.{attempt}")
-    return OutputPaths(start.with_name(start.name + ".out"), start.with_name(start.name + ".err"))
+    start = f"{log_directory}/{folder_name(swarm_id)}/{array_id}/{task_id}.{attempt}"
+    return OutputPaths(Path(f"{start}.out"), Path(f"{start}.err"))
 
 
 def folder_name(swarm_id: str) -> str:

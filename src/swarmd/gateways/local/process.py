@@ -7,6 +7,7 @@ child that an earlier daemon started can come to stand beside this one.
 
 import errno
 import os
+import re
 import signal
 import subprocess
 from contextlib import suppress
@@ -21,6 +22,9 @@ LONGEST_ARGUMENT = 131_071
 
 PASSING_ERRORS = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 """No process, memory or file descriptor left just now."""
+
+_PLAIN_COMMAND = re.compile(r"/[\w./@%:,+-]+(?: +[\w./@%:,+=-]+)*", re.ASCII)
+"""A program by its full path with words that mean themselves to every shell."""
 
 
 class StartFailedError(Exception):
@@ -65,6 +69,10 @@ class Child:
         if not self._leads_its_group() or number == signal.SIGKILL:
             with suppress(ProcessLookupError, PermissionError):
                 self._signal_leader(number)
+        self.signal_group(number)
+
+    def signal_group(self, number: int) -> None:
+        """Send a signal to whoever is in the group. Never after `reap`."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
@@ -107,7 +115,7 @@ def start_child(launch: Launch) -> Child:
     except OSError as error:
         raise _start_error(error, "its output file could not be opened") from error
     try:
-        return Child(_popen(launch, out, err))
+        return Child(_started(launch, out, err))
     except (OSError, ValueError) as error:
         raise _start_error(error, "could not be started") from error
     finally:
@@ -126,11 +134,31 @@ def shell_arguments(command: str) -> list[bytes]:
     return [SHELL, b"-c", f'eval "set --\n{joined}"'.encode(), SHELL, *pieces]
 
 
-def _popen(launch: Launch, out: int, err: int) -> "subprocess.Popen[bytes]":
+def plain_arguments(command: str) -> list[bytes] | None:
+    """The program and its arguments when the shell would do nothing but execute them, else None.
+
+    Leaving the shell out halves what a short task costs. GNU make does the same, by the same reasoning.
+    """
+    return command.encode().split() if _PLAIN_COMMAND.fullmatch(command) else None
+
+
+def _started(launch: Launch, out: int, err: int) -> "subprocess.Popen[bytes]":
+    plain = plain_arguments(launch.command)
+    if plain:
+        try:
+            return _popen(plain, launch, out, err)
+        except OSError as error:
+            if error.errno in PASSING_ERRORS:
+                raise
+            # The shell knows what to do with a script without #!, and what to say when there is no such program.
+    return _popen(shell_arguments(launch.command), launch, out, err)
+
+
+def _popen(arguments: list[bytes], launch: Launch, out: int, err: int) -> "subprocess.Popen[bytes]":
     # Without preexec_fn, user and group Popen uses vfork: a fork of the daemon would be slow, and would copy gRPC's
     # threads' locks.
     return subprocess.Popen(  # noqa: S603 - running the user's command is what this is for
-        shell_arguments(launch.command),
+        arguments,
         stdin=subprocess.DEVNULL,
         stdout=out,
         stderr=err,
