@@ -96,6 +96,11 @@ def ids_of(batches: Iterable[Batch]) -> list[list[int]]:
     return [batch.task_ids.tolist() for batch in batches]
 
 
+def all_ids_of(batches: Iterable[Batch]) -> list[int]:
+    """The ids of all batches, one after the other."""
+    return [task_id for ids in ids_of(batches) for task_id in ids]
+
+
 def accept(state: SwarmState, batch: Batch, status: str = "Q") -> Change:
     """The engine took all of the batch, and the news of it is applied."""
     state.settle(batch)

@@ -140,6 +140,13 @@ def test_upstream_and_downstream_done_in_one_group_leave_nothing_ready():
     assert ids_of(take_all(state)) == [[3]]
 
 
+def test_a_task_whose_last_two_upstreams_are_done_in_one_group_is_ready_once():
+    state = a_swarm([a_task(1), a_task(2), a_task(3, 1, 2)])
+    assert tell(state, "D", 1, 2).newly_ready_count == 1
+    assert ids_of(take_all(state)) == [[3]]
+    assert well(state)
+
+
 def test_a_failed_upstream_blocks_and_a_done_one_beside_it_changes_nothing():
     state = a_swarm([a_task(1), a_task(2), a_task(3, 1, 2)])
     state.apply_update(several(("F", [1], None), ("D", [2], None)))

@@ -1,7 +1,6 @@
 """Loading: what is refused and how it is said, what is applied, and plans that are made while the swarm goes on."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from swarmd.core.status import Code, TaskStatus
 from tests.core.builders import (
     a_swarm,
     a_task,
-    code_of,
     dump,
     ids_of,
     is_ready,
@@ -47,7 +45,9 @@ def shape(**more: Any) -> dict[str, Any]:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], type[SwarmdError], str, str, str | None]] = {
-    "a task twice": (tasks(a_task(50), a_task(51), a_task(50)), InvalidInputError, "DUPLICATE_ID", "tasks.task_id", "50"),
+    "a task twice": (
+        tasks(a_task(50), a_task(51), a_task(50)), InvalidInputError, "DUPLICATE_ID", "tasks.task_id", "50",
+    ),
     "a task that is there": (tasks(a_task(50), a_task(2)), AlreadyExistsError, "TASK_EXISTS", "tasks.task_id", "2"),
     "an array twice": (
         {"arrays": [Array(5), Array(5)]}, InvalidInputError, "DUPLICATE_ID", "arrays.array_id", "5",
@@ -97,7 +97,9 @@ REFUSED: dict[str, tuple[dict[str, Any], type[SwarmdError], str, str, str | None
         shape(failed_attempts=-1), InvalidInputError, "INVALID_VALUE", "tasks[task_id=51].failed_attempts", None,
     ),
     "a long name": (shape(name=LONG_NAME), InvalidInputError, "TEXT_TOO_LONG", "tasks[task_id=51].name", None),
-    "a long command": (shape(command=LONG_COMMAND), InvalidInputError, "TEXT_TOO_LONG", "tasks[task_id=51].command", None),
+    "a long command": (
+        shape(command=LONG_COMMAND), InvalidInputError, "TEXT_TOO_LONG", "tasks[task_id=51].command", None,
+    ),
     "a long name of an array": (
         {"arrays": [Array(5, name=LONG_LABEL)]}, InvalidInputError, "TEXT_TOO_LONG", "arrays[array_id=5].name", None,
     ),
@@ -154,7 +156,7 @@ def test_a_load_that_is_wrong_is_refused_whole_and_says_what_is_wrong(load, erro
         state.load(**{"arrays": [Array(70)], "task_resources": [TaskResources(70)], "tasks": [a_task(70)], **load})
     assert (caught.value.reason, caught.value.field) == (reason, field)
     assert caught.value.metadata.get("ids") == ids
-    assert caught.value.message.startswith(field)
+    assert field.split(".")[-1] in caught.value.message
     assert dump(state) == before
 
 
@@ -245,15 +247,9 @@ def test_huge_scattered_unsorted_ids_over_several_loads_are_all_found():
         counts[: len(upstreams)] = 1
         state.load(tasks=TaskColumns.of(part, 1, 1, upstream_counts=counts, upstream_ids=upstreams))
     assert [state.task(int(each)).row for each in ids[::100]] == list(range(0, 3000, 100))
-    assert state.apply_update(_all_done(ids)).changed_count == 3000
+    assert tell(state, "D", *ids.tolist()).changed_count == 3000
     assert state.outcome == "DONE"
     assert well(state)
-
-
-def _all_done(ids: np.ndarray) -> Any:
-    from tests.core.builders import news
-
-    return news("D", ids.tolist())
 
 
 def test_a_later_load_may_wait_for_tasks_arrays_and_resources_of_an_earlier_one():
@@ -375,4 +371,4 @@ def test_a_plan_keeps_nothing_of_the_columns_that_it_was_made_of():
     queue_all(state)
     tell(state, "D", 1)
     assert (statuses(state), statuses(other)) == ("DQ", "GG")
-    assert replace(columns, names=columns.names).statuses.tolist() == [0, 0]
+    assert columns.statuses.tolist() == [0, 0]

@@ -125,8 +125,10 @@ class SideBySide(RuleBasedStateMachine):
         self.batch_ids.add(batch.batch_id)
         self.open.append((batch, expected))
 
-    @rule(max_size=st.integers(1, 3))
-    def take_all_that_goes(self, max_size: int) -> None:
+    @rule(max_size=st.integers(1, 3), generous=st.booleans())
+    def take_all_that_goes(self, max_size: int, generous: bool) -> None:
+        if generous:
+            self.let_go()
         for _ in range(20):
             if not self.state.has_work():
                 break
@@ -202,9 +204,17 @@ class SideBySide(RuleBasedStateMachine):
         running = [task for task in self.reference.tasks.values() if task.status in "QIOR"][:most]
         self._tell([Group(status, [task.task_id for task in running], [task.attempt for task in running])])
 
+    @rule(pick=PICKS, fenced=st.booleans())
+    def finish_what_a_task_waits_for(self, pick: int, fenced: bool) -> None:
+        waiting = [task for task in self.reference.tasks.values() if self.reference.upstreams_left(task)]
+        if waiting:
+            upstreams = sorted(waiting[pick % len(waiting)].upstreams)
+            attempts = [self.reference.tasks[each].attempt for each in upstreams] if fenced else None
+            self._tell([Group("D", upstreams, attempts)])
+
     # -- commands --------------------------------------------------------------------------------------------------
 
-    @rule(picks=SOME)
+    @rule(picks=st.lists(PICKS, min_size=1, max_size=2))
     def cancel(self, picks: list[int]) -> None:
         task_ids = [self.ids[pick % len(self.ids)] for pick in picks]
         change = self.state.cancel(only(*task_ids), reason="no longer wanted")
@@ -218,6 +228,35 @@ class SideBySide(RuleBasedStateMachine):
         task_ids = [self.ids[pick % len(self.ids)] for pick in picks]
         change = self.state.reset(only(*task_ids), include_downstreams=include_downstreams)
         assert change.newly_ready_count == self.reference.reset(task_ids, include_downstreams=include_downstreams)
+
+    @rule(pick=PICKS, how=st.sampled_from(["reset", "cancel", "lose"]))
+    def disturb_what_is_being_queued(self, pick: int, how: str) -> None:
+        """The upstreams of a batch under way are reset, or its tasks cancelled and reset, or told to have failed."""
+        if not self.open:
+            self.take(4)
+            return
+        _, batch = self.open[pick % len(self.open)]
+        tasks = [self.reference.tasks[each] for each in batch.task_ids]
+        if how == "reset":
+            upstreams = sorted({upstream for task in tasks for upstream in task.upstreams})
+            if upstreams:
+                self.state.reset(only(*upstreams))
+                self.reference.reset(upstreams, include_downstreams=False)
+        elif how == "cancel":
+            self.state.cancel(only(batch.task_ids[0]))
+            self.reference.cancel(batch.task_ids[:1])
+            self.state.reset(only(batch.task_ids[0]))
+            self.reference.reset(batch.task_ids[:1], include_downstreams=False)
+        else:
+            self._tell([Group("E", batch.task_ids[:2], [attempt for _, attempt, _ in batch.members[:2]])])
+
+    @rule(pick=PICKS)
+    def reset_what_a_ready_task_waited_for(self, pick: int) -> None:
+        ready = [task for task in self.reference.ready() if task.upstreams]
+        if ready:
+            upstreams = sorted(ready[pick % len(ready)].upstreams)
+            self.state.reset(only(*upstreams))
+            self.reference.reset(upstreams, include_downstreams=False)
 
     @rule(status=st.sampled_from("FX"))
     def reset_all_that_are(self, status: str) -> None:
@@ -235,15 +274,24 @@ class SideBySide(RuleBasedStateMachine):
         self.state.apply_update(StateUpdate(array_limits={array_id: limit}))
         self.reference.array_limits[array_id] = limit
 
-    @rule(paused=st.sampled_from([True, False, False]), fail_fast=st.sampled_from([True, False, False]))
-    def switch(self, paused: bool, fail_fast: bool) -> None:
-        self.state.configure(paused=paused, fail_fast=fail_fast)
-        self.reference.paused, self.reference.fail_fast = paused, fail_fast
+    @rule(how=st.sampled_from(["paused", "fail_fast", "stopped", "resuming"]))
+    def hold(self, how: str) -> None:
+        if how in ("paused", "fail_fast"):
+            self.state.configure(paused=how == "paused", fail_fast=how == "fail_fast")
+            self.reference.paused, self.reference.fail_fast = how == "paused", how == "fail_fast"
+        else:
+            self.state.apply_update(StateUpdate(workflow_run_status="S" if how == "stopped" else "C"))
+            self.reference.running = False
 
-    @rule(status=st.sampled_from([RunStatus.RUNNING, RunStatus.RUNNING, RunStatus.STOPPED, RunStatus.COLD_RESUME]))
-    def set_the_run_status(self, status: RunStatus) -> None:
-        self.state.apply_update(StateUpdate(workflow_run_status=str(status)))
-        self.reference.running = status == "R"
+    @rule()
+    def let_go(self) -> None:
+        """Nothing holds the swarm any more."""
+        self.state.configure(paused=False, fail_fast=False)
+        self.state.apply_update(
+            StateUpdate(max_concurrently_running=50, array_limits={30: 5}, workflow_run_status=str(RunStatus.RUNNING))
+        )
+        self.reference.paused = self.reference.fail_fast = False
+        self.reference.running, self.reference.limit, self.reference.array_limits[30] = True, 50, 5
 
     # -- what must hold at all times -------------------------------------------------------------------------------
 
@@ -405,7 +453,7 @@ def _with_resources(task: Task, resources: int) -> Task:
 
 
 SideBySide.TestCase.settings = settings(
-    max_examples=200,
+    max_examples=300,
     stateful_step_count=50,
     deadline=timedelta(seconds=5),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -214,6 +214,7 @@ def test_an_attempt_that_is_ahead_of_ours_is_taken_over(start, news):
     state = in_second_attempt(start)
     change = tell(state, news, 1, attempts=[7])
     assert (status_of(state, 1), state.task(1).attempt, change.ignored) == (news, 7, [])
+    assert change.changed_count == 1
     assert well(state)
 
 

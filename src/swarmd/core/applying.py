@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from swarmd.core.change import Change, Ignored
 from swarmd.core.errors import InvalidInputError, NotFoundError
-from swarmd.core.history import AttemptRecord, History
+from swarmd.core.history import History
 from swarmd.core.ids import ABSENT, Rows
 from swarmd.core.loading import SHOWN_IDS, check_limit
 from swarmd.core.model import MAX_ATTEMPT, MAX_REASON_BYTES
@@ -227,6 +227,5 @@ class Folder:
 
 def record_attempts(table: Table, history: History, rows: Rows, status: TaskStatus, at: float, reason: str) -> None:
     """Keep how the present attempt of each task ended."""
-    attempts, queued = table.attempt[rows].tolist(), table.queued_at[rows].tolist()
-    for row, attempt, queued_at in zip(rows.tolist(), attempts, queued, strict=True):
-        history.add(row, AttemptRecord(attempt, status, queued_at, at, reason))
+    changed_at = np.full(len(rows), at)
+    history.add_all(rows, table.attempt[rows], status, table.queued_at[rows], changed_at, reason)

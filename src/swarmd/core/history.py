@@ -1,16 +1,22 @@
 """What became of the attempts that failed, and why tasks were cancelled or reset.
 
 Only what went wrong is kept here; a task that succeeds at once costs nothing. Bounded: the newest records of a task,
-and the newest texts of a swarm.
+and the newest texts of a swarm. What happens to very many tasks at once is kept as columns, not record by record.
 """
 
 from collections import deque
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
+from swarmd.core.ids import Rows
 from swarmd.core.status import TaskStatus
 
 RECORDS_PER_TASK = 100
 TEXT_BUDGET_BYTES = 64 * 1024 * 1024
+BULK_FROM = 10_000
+"""From so many tasks on records are kept as columns: each such bulk is searched by every look-up."""
 
 _NO_FAILURE = (TaskStatus.REGISTERED, TaskStatus.DONE)
 """Records of resets, and of attempts that had succeeded before one."""
@@ -28,18 +34,41 @@ class AttemptRecord:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Bulk:
+    """One record for each of very many tasks, by ascending rows."""
+
+    serial: int
+    rows: Rows
+    attempts: NDArray[np.int32]
+    status: TaskStatus
+    queued_at: NDArray[np.float64]
+    changed_at: NDArray[np.float64]
+    reason: str
+
+    def find(self, row: int) -> AttemptRecord | None:
+        place = int(self.rows.searchsorted(row))
+        if place == len(self.rows) or int(self.rows[place]) != row:
+            return None
+        attempt, queued_at, changed_at = self.attempts[place], self.queued_at[place], self.changed_at[place]
+        return AttemptRecord(int(attempt), self.status, float(queued_at), float(changed_at), self.reason)
+
+
 class History:
     """Records by task row."""
 
     def __init__(self) -> None:
-        self._records: dict[int, list[AttemptRecord]] = {}
+        self._records: dict[int, list[tuple[int, AttemptRecord]]] = {}
+        """Each with its serial number, which says what came first, here or in the bulks."""
+        self._bulks: list[_Bulk] = []
+        self._next_serial = 0
         self._texts: deque[tuple[int, AttemptRecord]] = deque()
         self._text_bytes = 0
 
     def add(self, row: int, record: AttemptRecord) -> None:
         """Keep a record; the oldest of the task goes when it has too many."""
         records = self._records.setdefault(row, [])
-        records.append(record)
+        records.append((self._serial(), record))
         if len(records) > RECORDS_PER_TASK:
             del records[0]
         if record.reason:
@@ -47,24 +76,51 @@ class History:
             self._text_bytes += len(record.reason)
             self._forget_old_texts()
 
+    def add_all(
+        self,
+        rows: Rows,
+        attempts: NDArray[np.int32],
+        status: TaskStatus,
+        queued_at: NDArray[np.float64],
+        changed_at: NDArray[np.float64],
+        reason: str = "",
+    ) -> None:
+        """A record for each of these tasks, no task twice."""
+        if len(rows) >= BULK_FROM:
+            order = np.argsort(rows, kind="stable")
+            columns = rows[order], attempts[order], status, queued_at[order], changed_at[order]
+            self._bulks.append(_Bulk(self._serial(), *columns, reason))
+            return
+        values = (rows.tolist(), attempts.tolist(), queued_at.tolist(), changed_at.tolist())
+        for row, attempt, queued, changed in zip(*values, strict=True):
+            self.add(row, AttemptRecord(attempt, status, queued, changed, reason))
+
     def of(self, row: int) -> list[AttemptRecord]:
         """A task's records, oldest first."""
-        return list(self._records.get(row, ()))
+        own = self._records.get(row, [])
+        if not self._bulks:
+            return [record for _, record in own]
+        in_bulks = [(bulk.serial, record) for bulk in self._bulks if (record := bulk.find(row))]
+        merged = sorted([*own, *in_bulks], key=lambda each: each[0])
+        return [record for _, record in merged[-RECORDS_PER_TASK:]]
 
     def has(self, row: int, attempt: int, status: TaskStatus) -> bool:
         """Whether this attempt of the task ended so."""
-        return any(each.attempt == attempt and each.status is status for each in self._records.get(row, ()))
+        return any(each.attempt == attempt and each.status is status for each in self.of(row))
 
     def last_reason(self, row: int) -> str:
         """Why the task's last attempt failed or it was cancelled; empty when neither happened."""
-        records = reversed(self._records.get(row, ()))
-        return next((each.reason for each in records if each.status not in _NO_FAILURE), "")
+        return next((each.reason for each in reversed(self.of(row)) if each.status not in _NO_FAILURE), "")
+
+    def _serial(self) -> int:
+        self._next_serial += 1
+        return self._next_serial
 
     def _forget_old_texts(self) -> None:
         while self._text_bytes > TEXT_BUDGET_BYTES:
             row, oldest = self._texts.popleft()
             self._text_bytes -= len(oldest.reason)
             records = self._records.get(row, [])
-            for place, record in enumerate(records):
+            for place, (serial, record) in enumerate(records):
                 if record is oldest:
-                    records[place] = replace(record, reason="(no longer kept)")
+                    records[place] = serial, replace(record, reason="(no longer kept)")

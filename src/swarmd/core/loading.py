@@ -300,7 +300,9 @@ def _dependencies(known: IdIndex, tasks: TaskColumns) -> tuple[Int32s, Rows]:
     itself = np.flatnonzero(rows == own_places + known.size)
     if len(itself):
         selfish = distinct(ids[itself])
-        message = f"tasks[task_id={selfish[0]}].upstream_task_ids: {_shown(selfish)} waits for itself; take it out"
+        whose = "its" if len(selfish) == 1 else "their"
+        where = f"tasks[task_id={selfish[0]}].upstream_task_ids"
+        message = f"{where}: {_shown(selfish)} among {whose} own upstreams; take it out"
         raise _with_ids(InvalidInputError, message, "SELF_DEPENDENCY", "tasks.upstream_task_ids", selfish)
     return _distinct(counts, rows, own_places)
 

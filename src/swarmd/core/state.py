@@ -26,7 +26,7 @@ from swarmd.core.selecting import Selector, narrowed, select
 from swarmd.core.status import FINAL_CODES, Code, RunStatus, TaskStatus
 from swarmd.core.table import Table
 from swarmd.core.update import StateUpdate, StatusGroup
-from swarmd.core.views import Counts, TaskView, attempt_that_stands, counts_of_array, task_view
+from swarmd.core.views import Counts, TaskView, counts_of_array, task_view
 
 
 class Outcome(StrEnum):
@@ -194,7 +194,9 @@ class SwarmState:
         self._count_done_upstreams(plan)
         rows = np.arange(plan.first_row, table.size, dtype=np.int32)
         ready = table.make_ready(rows[tasks.statuses == Code.REGISTERED])
-        table.refresh(table.array_rows(rows[tasks.statuses != Code.REGISTERED]))  # what came active may have filled them
+        table.refresh(
+            table.array_rows(rows[tasks.statuses != Code.REGISTERED])
+        )  # what came active may have filled them
         change = Change(at=at, added_task_count=len(tasks), added_arrays=list(load.arrays))
         change.newly_ready_count = len(ready)
         change.settings_changed = bool(load.task_resources)
@@ -385,10 +387,11 @@ class SwarmState:
 
     def _remember_reset(self, rows: Rows, done: Rows, reason: str, at: float) -> None:
         """The attempts that succeeded, which nothing else remembers after this, and why."""
-        for row in done.tolist():
-            self.history.add(row, attempt_that_stands(self.table, row))
+        table = self.table
+        times = table.queued_at[done], table.changed_at[done]
+        self.history.add_all(done, table.attempt[done], TaskStatus.DONE, *times)
         if reason:
-            record_attempts(self.table, self.history, rows, TaskStatus.REGISTERED, at, reason)
+            record_attempts(table, self.history, rows, TaskStatus.REGISTERED, at, reason)
 
     def _final_after(self, rows: Rows) -> Rows:
         """Every final task that comes after one of these, however far."""
