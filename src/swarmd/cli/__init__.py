@@ -1,1 +1,4 @@
-"""The command line. Modules import what is heavy (grpc, rich, pydantic) inside their commands: `--help` must be quick."""
+"""The command line.
+
+Modules import what is heavy (grpc, rich, pydantic) inside their commands, so that `--help` is quick.
+"""

@@ -1,6 +1,5 @@
 """How commands talk to the daemon: one call and done, and what people write instead of ids."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +16,8 @@ T = TypeVar("T")
 
 def ask(address: str | None, work: "Callable[[SwarmClient], Awaitable[T]]") -> T:
     """Connect, do the work, disconnect."""
+    import asyncio
+
     from swarmd.client.client import SwarmClient
 
     async def connected() -> T:

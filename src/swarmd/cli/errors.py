@@ -29,9 +29,9 @@ class ExitCode(IntEnum):
 
 
 EPILOG = (
-    "Exit codes: 0 all right (run, watch: all tasks done); 1 the workflow did not finish with all tasks done (has-work: "
-    "no work); 2 wrong usage or a file that cannot be used; 3 no daemon answers; 4 not found or refused by the daemon; "
-    "130 interrupted."
+    "Exit codes: 0 all right (run, watch: all tasks done); 1 the workflow did not finish with all tasks done "
+    "(has-work: no work); 2 wrong usage or a file that cannot be used; 3 no daemon answers; 4 not found or refused by "
+    "the daemon; 130 interrupted."
 )
 
 

@@ -1,6 +1,5 @@
 """`swarmd logs`: what an attempt of a task has written, for gateways that keep it on this machine."""
 
-import asyncio
 import sys
 import time
 from dataclasses import dataclass
@@ -96,6 +95,8 @@ def _is_over(status: int) -> bool:
 
 async def _follow(client: "SwarmClient", swarm_id: str, found: Output) -> None:
     """Print what comes until the attempt is over, and what it wrote last."""
+    import asyncio
+
     place, asked = 0, time.monotonic()
     while True:
         is_over = found.is_over

@@ -8,7 +8,7 @@ import typer
 
 from swarmd.cli import about, changing, logs, protos, scheduling, serve, status, tasks, watch
 from swarmd.cli.errors import EPILOG, ExitCode, exit_code_of, sentence_of
-from swarmd.cli.run import command as run_command
+from swarmd.cli.run.command import run
 from swarmd.core.errors import SwarmdError
 
 PROGRAM = "swarmd"
@@ -26,7 +26,7 @@ app = typer.Typer(
 
 RUNNING, LOOKING, CHANGING, OTHERS = "Run", "Look", "Change", "Other"
 
-app.command("run", rich_help_panel=RUNNING)(run_command.run)
+app.command("run", rich_help_panel=RUNNING)(run)
 app.command("serve", rich_help_panel=RUNNING)(serve.serve)
 app.command("status", rich_help_panel=LOOKING)(status.status)
 app.command("tasks", rich_help_panel=LOOKING)(tasks.tasks)

@@ -38,7 +38,7 @@ Statuses = Annotated[
         "--status",
         "-s",
         metavar="STATUS",
-        help="Tasks in this status: its name (running, done, error_fatal, ...) or letter (R, D, F, ...). May be repeated.",
+        help="Tasks in this status: its name (running, error_fatal, ...) or letter (R, F, ...). May be repeated.",
     ),
 ]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with each task.")]

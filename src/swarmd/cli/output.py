@@ -107,7 +107,12 @@ def rich_table(columns: Sequence[Column], rows: Iterable[Row], *, title: str = "
     from rich.text import Text
 
     table = Table(
-        box=box.SIMPLE_HEAD, title=Text(title, "bold") if title else None, title_justify="left", header_style="bold"
+        box=box.SIMPLE_HEAD,
+        title=Text(title, "bold") if title else None,
+        title_justify="left",
+        header_style="bold",
+        show_edge=False,
+        pad_edge=False,
     )
     for column in columns:
         table.add_column(

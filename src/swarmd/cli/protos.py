@@ -1,7 +1,7 @@
 """`swarmd protos`: the contract for other programs, as .proto files or as a descriptor set for grpcurl."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -16,6 +16,7 @@ from swarmd.cli.text import count_of
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import FileDescriptor
+    from google.protobuf.descriptor_pb2 import DescriptorProto
 
 MODULES = (
     "swarmd._pb.swarm.v1.scheduler_service_pb2",
@@ -80,8 +81,19 @@ def descriptor_set_bytes() -> bytes:
     seen: set[str] = set()
     for module in MODULES:
         for descriptor in _with_dependencies(import_module(module).DESCRIPTOR, seen):
-            descriptor.CopyToProto(collected.file.add())
+            described = collected.file.add()
+            descriptor.CopyToProto(described)
+            _name_in_json(described.message_type)
     return collected.SerializeToString()
+
+
+def _name_in_json(messages: "Iterable[DescriptorProto]") -> None:
+    """Say how fields are called in JSON, as protoc does for files and leaves out in generated modules."""
+    for message in messages:
+        for field in message.field:
+            first, *others = field.name.split("_")
+            field.json_name = first + "".join(word[:1].upper() + word[1:] for word in others)
+        _name_in_json(message.nested_type)
 
 
 def _with_dependencies(descriptor: "FileDescriptor", seen: set[str]) -> "Iterator[FileDescriptor]":

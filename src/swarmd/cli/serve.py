@@ -1,6 +1,5 @@
 """`swarmd serve`: the daemon, with the settings of DaemonConfig as options."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,25 +15,7 @@ if TYPE_CHECKING:
 ADDRESSES, LOCAL, LIFE, LIMITS, LOG = "Where", "Local gateway", "Life", "Bounds", "Log"
 
 
-class LogLevel(StrEnum):
-    """The least important messages that are logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class LogFormat(StrEnum):
-    """How messages are logged."""
-
-    AUTO = "auto"
-    CONSOLE = "console"
-    JSON = "json"
-
-
 def serve(
-    context: typer.Context,
     listen: Annotated[
         list[str] | None,
         typer.Option(
@@ -115,18 +96,23 @@ def serve(
         int | None, typer.Option(metavar="N", help="Watchers of one swarm. Default: 1,000.", rich_help_panel=LIMITS)
     ] = None,
     log_level: Annotated[
-        LogLevel | None, typer.Option(help="What is logged. Default: info.", rich_help_panel=LOG)
+        str | None,
+        typer.Option(metavar="LEVEL", help="debug, info, warning or error. Default: info.", rich_help_panel=LOG),
     ] = None,
     log_format: Annotated[
-        LogFormat | None,
-        typer.Option(help="auto: for people on a terminal, JSON otherwise. Default: auto.", rich_help_panel=LOG),
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="console, json, or auto: for people on a terminal and JSON otherwise. Default: auto.",
+            rich_help_panel=LOG,
+        ),
     ] = None,
 ) -> None:
     """Serve until it is stopped; SIGTERM and Ctrl-C drain first, a second one ends it at once.
 
     What is not given here is taken from the environment: SWARMD_LOCAL_CORES for --local-cores, and so on.
     """
-    config = config_of(context.params)
+    config = config_of(locals())
     from swarmd.daemon import serve as serve_until_stopped
 
     raise typer.Exit(serve_until_stopped(config))
@@ -139,9 +125,9 @@ def config_of(given: dict[str, object]) -> "DaemonConfig":
 
     from swarmd.config import DaemonConfig
 
-    values = {name: value for name, value in given.items() if value not in (None, [], ())}
+    values = {name: value for name, value in given.items() if value not in (None, [])}
     try:
-        return DaemonConfig.model_validate({}) if not values else DaemonConfig(**values)  # type: ignore[arg-type]
+        return DaemonConfig(**values)  # type: ignore[arg-type]
     except ValidationError as error:
         raise UsageError(_sentence(error, values)) from None
     except SettingsError as error:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 COUNTS = (
     Column("tasks", numeric=True),
     Column("wait", numeric=True),
+    Column("queued", numeric=True),
     Column("run", numeric=True),
     Column("done", numeric=True),
     Column("failed", numeric=True),
@@ -70,12 +71,18 @@ def count_cells(counts: "state_pb2.TaskCounts") -> list[str | Cell]:
     """The cells for COUNTS."""
     return [
         f"{counts.total:,}",
-        f"{counts.registered - counts.reserved:,}",
-        Cell(f"{counts.active:,}", "cyan" if counts.active else ""),
-        Cell(f"{counts.done:,}", "green" if counts.done else ""),
-        Cell(f"{counts.error_fatal:,}", "red" if counts.error_fatal else ""),
-        Cell(f"{counts.cancelled:,}", "magenta" if counts.cancelled else ""),
+        count_cell(counts.registered - counts.reserved),
+        count_cell(counts.active - counts.running, "blue"),
+        count_cell(counts.running, "cyan"),
+        count_cell(counts.done, "green"),
+        count_cell(counts.error_fatal, "red"),
+        count_cell(counts.cancelled, "magenta"),
     ]
+
+
+def count_cell(number: int, style: str = "") -> Cell:
+    """A number with its colour; a dash for none."""
+    return Cell(f"{number:,}", style) if number else Cell("-", "dim")
 
 
 def print_swarm(swarm: "swarm_pb2.Swarm", most_arrays: int) -> None:
@@ -121,11 +128,12 @@ def _array_row(array: "array_pb2.Array") -> list[str | Cell]:
 
 
 def tasks_sentence(counts: "state_pb2.TaskCounts") -> str:
-    """`10 tasks: 4 wait (2 ready), 2 run, 3 done, 1 failed`."""
+    """`10 tasks: 4 wait (2 ready), 1 queued, 1 run, 3 done, 1 failed`."""
     ready = f" ({counts.ready:,} ready)" if counts.ready else ""
     parts = [
         (counts.registered - counts.reserved, f"wait{ready}"),
-        (counts.active, "run"),
+        (counts.active - counts.running, "queued"),
+        (counts.running, "run"),
         (counts.done, "done"),
         (counts.error_fatal, "failed"),
         (counts.cancelled, "cancelled"),

@@ -84,7 +84,7 @@ def _row(task: "task_pb2.Task") -> list[str | Cell]:
         str(task.attempt),
         str(task.failed_attempts or "-"),
         local_time(task.status_time.seconds),
-        first_lines(task.reason, 1),
+        first_lines(task.reason),
     ]
 
 

@@ -42,6 +42,11 @@ def elapsed(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def took(seconds: float) -> str:
+    """How long something was: `0.3 s`, and from a minute on as `elapsed`."""
+    return f"{seconds:.1f} s" if seconds < MINUTE else elapsed(seconds)
+
+
 def roughly(seconds: float) -> str:
     """A time to come, no more exact than it deserves: `4 s`, `2 min`, `1 h 20 min`."""
     if seconds < MINUTE:

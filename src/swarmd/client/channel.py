@@ -12,7 +12,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # a daemon that is not there is
 
 import grpc
 import grpc.aio
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from swarmd.addresses import Address
@@ -38,30 +38,30 @@ def open_channel(address: Address) -> grpc.aio.Channel:
 
 
 @contextmanager
-def translated_errors(address: Address) -> Iterator[None]:
-    """Raise RpcError or NoDaemonError instead of gRPC's own error."""
+def translated_errors(address: Address, *, had_answers: bool) -> Iterator[None]:
+    """Raise RpcError or NoDaemonError instead of gRPC's own error; `had_answers`: this daemon has answered before."""
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        raise rpc_error(error, address) from error
+        raise rpc_error(error, address, had_answers=had_answers) from error
 
 
-def rpc_error(error: grpc.aio.AioRpcError, address: Address) -> RpcError:
+def rpc_error(error: grpc.aio.AioRpcError, address: Address, *, had_answers: bool) -> RpcError:
     """The client's error for gRPC's, with what google.rpc.ErrorInfo says when it is there."""
     code, message = error.code(), error.details() or error.code().name
     info, field = _details(error)
     if info is None and code is grpc.StatusCode.UNAVAILABLE:
-        return _no_daemon(address, message)
+        return _no_daemon(address, had_answers=had_answers)
     if info is None:
         return RpcError(message, code=code.name, field=field)
     return RpcError(message, code=code.name, reason=info.reason or None, field=field, metadata=dict(info.metadata))
 
 
-def _no_daemon(address: Address, details: str) -> NoDaemonError:
-    if "Socket closed" in details or "reset by peer" in details or "GOAWAY" in details:
+def _no_daemon(address: Address, *, had_answers: bool) -> NoDaemonError:
+    if had_answers:
         return NoDaemonError(f"the connection to the daemon at {address} was lost", address=str(address))
-    advice = 'start one with "swarmd serve"'
-    return NoDaemonError(f"no daemon answers at {address}; {advice}", address=str(address))
+    message = f'no daemon answers at {address}; start one with "swarmd serve"'
+    return NoDaemonError(message, address=str(address))
 
 
 def _details(error: grpc.aio.AioRpcError) -> tuple[error_details_pb2.ErrorInfo | None, str]:

@@ -6,6 +6,7 @@ NoDaemonError. An empty swarm_id means the only swarm there is.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self, TypeVar
 from uuid import uuid4
@@ -17,10 +18,9 @@ from swarmd._pb.swarm.v1 import batch_pb2, swarm_pb2, swarm_service_pb2, task_pb
 from swarmd._pb.swarm.v1 import scheduler_service_pb2 as scheduler_pb
 from swarmd._pb.swarm.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from swarmd._pb.swarm.v1.swarm_service_pb2_grpc import SwarmServiceStub
-from swarmd.addresses import Address, client_address
+from swarmd.addresses import Address, client_address, parse_address
 from swarmd.client.channel import open_channel, translated_errors
-from swarmd.client.encoding import add_tasks_requests
-from swarmd.workflow.plan import WorkflowPlan
+from swarmd.client.encoding import Loadable, add_tasks_requests
 
 DEADLINE = 60.0
 """How long a call that should be quick may take, in seconds."""
@@ -31,11 +31,14 @@ T = TypeVar("T")
 class SwarmClient:
     """A connection to one daemon; an async context manager that closes it.
 
-    `address` is `unix:PATH` or `HOST:PORT`; without one `SWARMD_ADDRESS` or the default socket is used.
+    `address` is `unix:PATH` or `HOST:PORT`; without one `SWARMD_ADDRESS` or the default socket is used. Raises
+    InvalidInputError for an address that cannot be used.
     """
 
     def __init__(self, address: Address | str | None = None) -> None:
-        self.address = address if isinstance(address, Address) else client_address(address)
+        wanted = address if isinstance(address, Address) else client_address(address)
+        self.address = parse_address(str(wanted))  # checked here too: the default socket's path may be too long
+        self._had_answers = False
         self._channel = open_channel(self.address)
         self._swarms = SwarmServiceStub(self._channel)
         self._scheduler = SchedulerServiceStub(self._channel)
@@ -89,9 +92,9 @@ class SwarmClient:
         request = swarm_service_pb2.DeleteSwarmRequest(swarm_id=swarm_id, force=force)
         await self._answer(self._swarms.DeleteSwarm(request, timeout=DEADLINE))
 
-    async def add_tasks(self, swarm_id: str, plan: WorkflowPlan) -> swarm_service_pb2.AddTasksResponse:
-        """Load a plan's arrays, task resources and tasks, as one unit."""
-        chunks = _streamed(add_tasks_requests(swarm_id, plan, request_id=str(uuid4())))
+    async def add_tasks(self, swarm_id: str, load: Loadable) -> swarm_service_pb2.AddTasksResponse:
+        """Load arrays, task resources and tasks, as one unit."""
+        chunks = _streamed(add_tasks_requests(swarm_id, load, request_id=str(uuid4())))
         return await self._answer(self._swarms.AddTasks(chunks))
 
     async def get_task(self, swarm_id: str, task_id: int) -> task_pb2.Task:
@@ -143,11 +146,12 @@ class SwarmClient:
     async def watch_swarm(
         self, request: swarm_service_pb2.WatchSwarmRequest
     ) -> AsyncIterator[swarm_service_pb2.WatchSwarmResponse]:
-        """One stream of changes as the daemon sends it; `watching.follow` also resumes it."""
+        """One stream of changes as the daemon sends it; `watching.Follower` also resumes it."""
         call = self._swarms.WatchSwarm(request)
         try:
-            with translated_errors(self.address):
+            with self._errors():
                 async for message in call:
+                    self._had_answers = True
                     yield message
         finally:
             call.cancel()
@@ -181,15 +185,21 @@ class SwarmClient:
         """Tell what happened: each request is answered by one response, in order."""
         call = self._scheduler.ApplyUpdate(requests)
         try:
-            with translated_errors(self.address):
+            with self._errors():
                 async for message in call:
+                    self._had_answers = True
                     yield message
         finally:
             call.cancel()
 
     async def _answer(self, call: Awaitable[T]) -> T:
-        with translated_errors(self.address):
-            return await call
+        with self._errors():
+            answer = await call
+        self._had_answers = True
+        return answer
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return translated_errors(self.address, had_answers=self._had_answers)
 
 
 def duration(seconds: float) -> Duration:

@@ -1,12 +1,11 @@
-"""Plans as messages: what AddTasks and CreateSwarm take, in chunks that fit below the daemon's message limit."""
+"""Loads as messages: what AddTasks takes, in chunks that fit below the daemon's message limit."""
 
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Iterator, Sequence
+from typing import Protocol, cast
 
-from swarmd._pb.swarm.v1 import array_pb2, swarm_pb2, swarm_service_pb2, task_pb2
+from swarmd._pb.swarm.v1 import array_pb2, swarm_service_pb2, task_pb2
 from swarmd.core.model import Array, Task, TaskResources
 from swarmd.core.status import TaskStatus
-from swarmd.workflow.plan import WorkflowPlan
 
 CHUNK_BYTES = 1 << 20
 """About how large a chunk gets; one command may have 128 KiB, so it stays far below the 4 MiB of the default limit."""
@@ -15,13 +14,24 @@ FIELD_BYTES = 6
 """What a message costs inside another one, at most: its tag and its length."""
 
 
+class Loadable(Protocol):
+    """Anything that has arrays, task resources and tasks: the plan of a workflow file, for example."""
+
+    @property
+    def arrays(self) -> Sequence[Array]: ...
+    @property
+    def task_resources(self) -> Sequence[TaskResources]: ...
+    @property
+    def tasks(self) -> Sequence[Task]: ...
+
+
 def add_tasks_requests(
-    swarm_id: str, plan: WorkflowPlan, *, request_id: str = "", chunk_bytes: int = CHUNK_BYTES
+    swarm_id: str, load: Loadable, *, request_id: str = "", chunk_bytes: int = CHUNK_BYTES
 ) -> Iterator[swarm_service_pb2.AddTasksRequest]:
-    """The chunks that load a plan, each of about `chunk_bytes` at most; one at least."""
+    """The chunks of a load, each of about `chunk_bytes` at most; one at least."""
     chunk = swarm_service_pb2.AddTasksRequest(swarm_id=swarm_id, request_id=request_id)
     size = chunk.ByteSize()
-    for part in _parts(plan):
+    for part in _parts(load):
         part_size = part.ByteSize() + FIELD_BYTES
         if size + part_size > chunk_bytes and (chunk.arrays or chunk.task_resources or chunk.tasks):
             yield chunk
@@ -31,10 +41,10 @@ def add_tasks_requests(
     yield chunk
 
 
-def _parts(plan: WorkflowPlan) -> Iterator[array_pb2.Array | task_pb2.TaskResources | task_pb2.Task]:
-    yield from map(array_message, plan.arrays)
-    yield from map(task_resources_message, plan.task_resources)
-    yield from map(task_message, plan.tasks)
+def _parts(load: Loadable) -> Iterator[array_pb2.Array | task_pb2.TaskResources | task_pb2.Task]:
+    yield from map(array_message, load.arrays)
+    yield from map(task_resources_message, load.task_resources)
+    yield from map(task_message, load.tasks)
 
 
 def _put(
@@ -46,17 +56,6 @@ def _put(
         chunk.arrays.append(part)
     else:
         chunk.task_resources.append(part)
-
-
-def swarm_message(plan: WorkflowPlan) -> swarm_pb2.Swarm:
-    """The swarm that a plan describes, without an id."""
-    return swarm_pb2.Swarm(
-        display_name=plan.name,
-        max_concurrently_running=plan.max_concurrently_running,
-        fail_fast=plan.fail_fast,
-        environment=dict(plan.environment),
-        working_directory=str(plan.working_directory or ""),
-    )
 
 
 def array_message(array: Array) -> array_pb2.Array:

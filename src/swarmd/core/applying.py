@@ -21,7 +21,12 @@ from swarmd.core.transitions import EFFECTS, Effect
 from swarmd.core.update import Attempts, StateUpdate, StatusGroup
 from swarmd.core.usage import FIRST_ACTIVE, LAST_ACTIVE
 
-_STALE_FROM = Effect.STALE_FINAL
+# Bound once: this Python looks a member of an enum up anew each time, which a single change would feel.
+_EFFECTS = len(Effect)
+_SAME, _START, _MOVE, _FINISH, _FAIL = Effect.SAME, Effect.START, Effect.MOVE, Effect.FINISH, Effect.FAIL
+_ADJUST, _GIVE_BACK, _STALE_FROM = Effect.ADJUST, Effect.GIVE_BACK, Effect.STALE_FINAL
+_STALE_FURTHER, _STALE_ATTEMPT = Effect.STALE_FURTHER, Effect.STALE_ATTEMPT
+_REGISTERED, _DONE, _ERROR_FATAL = Code.REGISTERED, Code.DONE, Code.ERROR_FATAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +148,16 @@ class Folder:
         if not len(group.rows):
             return
         effects = self._effects(group)
-        present = np.flatnonzero(np.bincount(effects, minlength=len(Effect))).tolist()
+        present = (
+            np.flatnonzero(np.bincount(effects, minlength=_EFFECTS)).tolist() if len(effects) > 1 else [effects[0]]
+        )
         for number in present:
             effect = Effect(number)
             mask = effects == number if len(present) > 1 else slice(None)
             rows = group.rows[mask]
             if effect >= _STALE_FROM:
                 self._change.ignored.append(Ignored(group.status, effect, self._table.task_id[rows]))
-            elif effect is not Effect.SAME:
+            elif effect is not _SAME:
                 self._change.changed_count += len(rows)
                 self._carry_out(effect, rows, group)
 
@@ -162,39 +169,41 @@ class Folder:
         if group.attempts is None:
             return effects
         own = table.attempt[rows]
+        idle = stands == _REGISTERED
+        if not idle.any() and np.array_equal(group.attempts, own):
+            return effects  # news of just the attempts that go on: the usual case
         fenced = (group.attempts > 0) & (effects < _STALE_FROM)
-        idle = stands == Code.REGISTERED
-        over = (group.attempts < own) | (idle & (group.attempts == own) & (effects != Effect.SAME))
-        effects[fenced & over] = Effect.STALE_ATTEMPT
+        over = (group.attempts < own) | (idle & (group.attempts == own) & (effects != _SAME))
+        effects[fenced & over] = _STALE_ATTEMPT
         ahead = (group.attempts > own) & (stands >= FIRST_ACTIVE) & (stands <= LAST_ACTIVE)
-        again = ahead & ((effects == Effect.SAME) | (effects == Effect.STALE_FURTHER))
-        effects[again] = Effect.MOVE
-        ends_idle = idle & ((effects == Effect.FINISH) | (effects == Effect.FAIL))
+        again = ahead & ((effects == _SAME) | (effects == _STALE_FURTHER))
+        effects[again] = _MOVE
+        ends_idle = idle & ((effects == _FINISH) | (effects == _FAIL))
         ahead |= (group.attempts > own) & ends_idle
         table.attempt[rows[ahead]] = group.attempts[ahead]
-        begins = effects == Effect.START
+        begins = effects == _START
         table.attempt[rows[begins]] = np.maximum(group.attempts[begins] - 1, own[begins])
         return effects
 
     def _carry_out(self, effect: Effect, rows: Rows, group: ResolvedGroup) -> None:
         table, at = self._table, self._change.at
-        if effect is Effect.START:
+        if effect is _START:
             table.attempt[rows] += 1
             table.queued_at[rows] = at
             self._move(rows, CODE_OF[group.status], group.reason)
-        elif effect is Effect.MOVE:
+        elif effect is _MOVE:
             self._move(rows, CODE_OF[group.status], group.reason)
-        elif effect is Effect.FINISH:
-            self._move(rows, Code.DONE, group.reason)
+        elif effect is _FINISH:
+            self._move(rows, _DONE, group.reason)
             self._change.newly_ready_count += len(table.free_downstreams(rows))
-        elif effect is Effect.FAIL:
+        elif effect is _FAIL:
             self._record(rows, TaskStatus.ERROR_FATAL, group.reason)
-            self._move(rows, Code.ERROR_FATAL, group.reason)
-        elif effect is Effect.GIVE_BACK:
-            self._move(rows, Code.REGISTERED, group.reason)
+            self._move(rows, _ERROR_FATAL, group.reason)
+        elif effect is _GIVE_BACK:
+            self._move(rows, _REGISTERED, group.reason)
             self._change.newly_ready_count += len(table.make_ready(rows))
         else:
-            self._end_attempt(rows, group, adjusting=effect is Effect.ADJUST)
+            self._end_attempt(rows, group, adjusting=effect is _ADJUST)
 
     def _end_attempt(self, rows: Rows, group: ResolvedGroup, *, adjusting: bool) -> None:
         """The attempt failed or ran out of resources: again while attempts are left, otherwise ERROR_FATAL."""
@@ -205,9 +214,9 @@ class Folder:
         used_up = table.failures[rows] >= table.max_attempts[rows]
         again, lost = rows[~used_up], rows[used_up]
         if len(lost):
-            self._move(lost, Code.ERROR_FATAL, group.reason)
+            self._move(lost, _ERROR_FATAL, group.reason)
         if len(again):
-            self._move(again, Code.REGISTERED, "")
+            self._move(again, _REGISTERED, "")
             if adjusting:
                 table.adjust(again)
             self._change.newly_ready_count += len(table.make_ready(again, front=adjusting))

@@ -110,7 +110,7 @@ def _reserved(state: "SwarmState", row: int) -> tuple[Obstacle, str]:
                     "engine took it. It keeps its place until the engine says so."
                 )
                 return Obstacle(ObstacleKind.IN_DOUBT, message, count=len(batch)), batch.batch_id
-            message = f"Its batch {batch.batch_id} of {len(batch)} tasks is being queued just now."
+            message = f"Its batch {batch.batch_id} of {_tasks(len(batch))} is being queued just now."
             return Obstacle(ObstacleKind.BEING_QUEUED, message, count=len(batch)), batch.batch_id
     message = "The engine took its batch; the update that says so was not applied yet."
     return Obstacle(ObstacleKind.BEING_QUEUED, message), ""
@@ -125,16 +125,17 @@ def _upstreams(state: "SwarmState", row: int) -> list[Obstacle]:
         f"{task_id} ({STATUS_OF[code].name})"
         for task_id, code in zip(ids[:5].tolist(), table.status[waiting[:5]].tolist(), strict=True)
     )
-    more = ", ..." if len(ids) > 5 else ""
+    more = " and others" if len(ids) > 5 else ""
     message = f"It waits for {len(ids)} of its {len(upstreams)} upstreams: {shown}{more}."
     found = [Obstacle(ObstacleKind.WAITING_FOR_UPSTREAMS, message, ids[:SHOWN_TASKS].tolist(), len(ids))]
     failed = _failed_before(state, row)
     if len(failed):
         failed_ids = table.task_id[failed]
         first, status = int(failed_ids[0]), STATUS_OF[int(table.status[failed[0]])].name
+        were = "was" if len(failed) == 1 else "were"
         message = (
-            f"It is blocked: {len(failed)} tasks before it failed or were cancelled, the first of them {first} "
-            f"({status}). Reset them to go on."
+            f"It is blocked behind {_tasks(len(failed))} that failed or {were} cancelled, "
+            f"the first of them {first} ({status}). Reset what failed to go on."
         )
         blocked = Obstacle(ObstacleKind.BLOCKED_BY_FAILURE, message, failed_ids[:SHOWN_TASKS].tolist(), len(failed))
         found.insert(0, blocked)
@@ -167,7 +168,9 @@ def _swarm_wide(state: "SwarmState") -> list[Obstacle]:
         found.append(Obstacle(ObstacleKind.PAUSED, "The swarm is paused; UpdateSwarm with paused=false goes on."))
     failed = state.table.usage.totals[Code.ERROR_FATAL]
     if state.fail_fast and failed:
-        message = f"{failed} tasks failed for good and the swarm is fail_fast; reset them or turn fail_fast off."
+        message = (
+            f"{_tasks(failed)} failed for good and the swarm is fail_fast; reset what failed or turn fail_fast off."
+        )
         found.append(Obstacle(ObstacleKind.FAIL_FAST, message, count=failed))
     return found
 
@@ -185,12 +188,16 @@ def _ready(state: "SwarmState", row: int, *, autopilot: bool) -> list[Obstacle]:
         found.append(Obstacle(ObstacleKind.ARRAY_LIMIT, message, count=active))
     before = table.queue.position(row, lane)
     if before:
-        message = f"It is ready; {before} tasks of the same array and resources are before it."
+        message = f"It is ready, behind {_tasks(before)} of the same array and resources."
         found.append(Obstacle(ObstacleKind.QUEUE_POSITION, message, count=before))
     if not found and not autopilot:
         message = "It is ready and goes out with the next Tick; nobody ticks but the client (autopilot is off)."
         found.append(Obstacle(ObstacleKind.WAITING_FOR_TICK, message))
     return found
+
+
+def _tasks(count: int) -> str:
+    return f"{count} task" if count == 1 else f"{count} tasks"
 
 
 def _named(state: "SwarmState", array_row: int) -> str:

@@ -48,6 +48,9 @@ class Usage:
 
     def move(self, array_rows: Rows, old: Codes, new: Code) -> None:
         """Tasks of these arrays went from their old codes to one new code."""
+        if len(array_rows) == 1:
+            self.move_same(int(array_rows[0]), int(old[0]), int(new), 1)
+            return
         places = array_rows.astype(np.int64) * STANDING_CODES
         np.subtract.at(self._counts, places + old, 1)
         np.add.at(self._counts, places + int(new), 1)
@@ -60,7 +63,7 @@ class Usage:
             self.totals[code] -= count
         self.totals[new] += len(array_rows)
 
-    def move_same(self, array_row: int, old: Code, new: Code, count: int) -> None:
+    def move_same(self, array_row: int, old: int, new: int, count: int) -> None:
         """The same for `count` tasks of one array that all stood alike: what a batch does, without arrays."""
         place = array_row * STANDING_CODES
         self._counts[place + old] -= count

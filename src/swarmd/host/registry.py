@@ -88,7 +88,12 @@ class Registry:
             clock=self._clock,
         )
         self._swarms[settings.swarm_id] = swarm
-        await gateway.add_swarm(swarm.info)
+        try:
+            await gateway.add_swarm(swarm.info)
+        except BaseException:
+            del self._swarms[settings.swarm_id]
+            await swarm.drain(0)
+            raise
         log.info("swarm created", swarm=settings.swarm_id, gateway=gateway.name, autopilot=settings.autopilot)
         return swarm
 

@@ -44,8 +44,9 @@ class RequestLog(Generic[T]):
         return await asyncio.shield(known[1])
 
     def _forget_failed(self, request_id: str, task: asyncio.Task[T]) -> None:
-        if task.cancelled() or task.exception() is not None:
-            self._answers.pop(request_id, None)
+        failed = task.cancelled() or task.exception() is not None
+        if failed and self._answers.get(request_id, (None, None))[1] is task:
+            del self._answers[request_id]
 
 
 def _begin(work: Callable[[], Awaitable[T]]) -> asyncio.Task[T]:

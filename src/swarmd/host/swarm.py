@@ -53,6 +53,15 @@ class HostLimits:
     max_in_flight: int = DEFAULT_IN_FLIGHT
 
 
+@dataclass(frozen=True, slots=True)
+class TickAnswer:
+    """What a tick answers, also to a repeat: how the swarm stood when it was over."""
+
+    update: TickUpdate
+    ready_count: int
+    revision: int
+
+
 class HostedSwarm:
     """One swarm with everything around it."""
 
@@ -81,10 +90,15 @@ class HostedSwarm:
             batch_prefix=batch_prefix,
         )
         self.scheduler = Scheduler(
-            gateway, self.state, max_in_flight=self.limits.max_in_flight, apply=self.apply, clock=clock
+            gateway,
+            self.state,
+            max_in_flight=self.limits.max_in_flight,
+            apply=self.apply,
+            came_back=self.wake,
+            clock=clock,
         )
         self.feed = Feed(max_watchers=self.limits.max_watchers)
-        self.ticks: RequestLog[TickUpdate] = RequestLog()
+        self.ticks: RequestLog[TickAnswer] = RequestLog()
         self.loads: RequestLog[Change] = RequestLog()
         self._clock = clock
         self._loading = asyncio.Lock()
@@ -191,13 +205,13 @@ class HostedSwarm:
 
     # -- scheduling ------------------------------------------------------------------------------------------------
 
-    async def tick(self, timeout: float | None, max_batches: int | None) -> TickUpdate:  # noqa: ASYNC109
+    async def tick(self, timeout: float | None, max_batches: int | None) -> TickAnswer:  # noqa: ASYNC109
         """One scheduling iteration for a client, bounded so that its answer fits into a message."""
         most = TICK_TASKS // max(1, min(self.scheduler.MAX_BATCH_SIZE, self.gateway.capabilities.largest_batch))
         bounded = min(max_batches or most, most)
         update = await self.scheduler.tick(-1 if timeout is None else timeout, max_batches=bounded)
         self.wake()
-        return update
+        return TickAnswer(update, self.state.ready_count, self.state.revision)
 
     async def wait_for_work(self, seconds: float | None) -> bool:
         """Wait until a tick would queue something or the swarm is finished; False when the time is up first."""

@@ -22,7 +22,7 @@ from swarmd.core.errors import (
 DOMAIN = "swarmd"
 RETRY_SECONDS = 1
 LONGEST_DETAIL = 1024
-"""Details travel in a header, of which clients take 8 KiB by default; a longer value is cut."""
+"""In bytes. Details travel in a header, of which clients take 8 KiB by default; a longer value is cut."""
 
 CODES: dict[type[SwarmdError], grpc.StatusCode] = {
     InvalidInputError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -83,4 +83,5 @@ def _packed(detail: Message) -> any_pb2.Any:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_DETAIL else text[: LONGEST_DETAIL - 4] + " ..."
+    encoded = text.encode(errors="replace")
+    return text if len(encoded) <= LONGEST_DETAIL else encoded[: LONGEST_DETAIL - 4].decode(errors="ignore") + " ..."

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from swarmd._pb.swarm.v1 import array_pb2, state_pb2, swarm_pb2, swarm_service_pb2, task_pb2
 from swarmd.core.columns import ScaleSets, TaskColumns, loading_code
@@ -21,7 +22,7 @@ from swarmd.rpc.names import RUN_STATUS_FROM_PB, TASK_STATUS_FROM_PB
 
 MAX_IDS_PER_UPDATE = 100_000
 """One update is one unit that nobody may interrupt: larger ones would hold up everybody else."""
-TASKS_AT_ONCE = 4000
+TASKS_AT_ONCE = 1000
 """Tasks of a large message that are converted before others get their turn."""
 MAX_ENVIRONMENT_BYTES = 65_536
 
@@ -51,8 +52,16 @@ def state_update(message: state_pb2.StateUpdate) -> StateUpdate:
     if message.workflow_run_status:
         update.workflow_run_status = run_status(message.workflow_run_status, "update.workflow_run_status")
     if message.HasField("sync_time"):
-        update.sync_time = message.sync_time.ToDatetime(tzinfo=UTC)
+        update.sync_time = _time(message.sync_time, "update.sync_time")
     return update
+
+
+def _time(message: Timestamp, field: str) -> datetime:
+    try:
+        return message.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        text = f"{field}: {message.seconds} s and {message.nanos} ns is no time; give one of the years 1 to 9999"
+        raise InvalidInputError(text, reason="INVALID_VALUE", field=field) from error
 
 
 def _status(number: int, field: str) -> TaskStatus:

@@ -1,6 +1,7 @@
 """One interceptor for every RPC: exceptions become statuses; what nobody expected is INTERNAL and in the log."""
 
 import functools
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,11 @@ def _streaming(behavior: Callable[..., Any], name: str) -> Callable[..., Any]:
     @functools.wraps(behavior)
     async def call(request: object, context: Context) -> AsyncIterator[object]:
         try:
-            async for response in behavior(request, context):
+            responses = behavior(request, context)
+            if inspect.iscoroutine(responses):  # it writes to the context itself, as grpcio's own health service does
+                await responses
+                return
+            async for response in responses:
                 yield response
         except Exception as error:  # noqa: BLE001 - every exception ends as a status
             await _end(error, context, name)

@@ -32,8 +32,8 @@ class SchedulerServicer(scheduler_service_pb2_grpc.SchedulerServiceServicer):
         if request.max_batches < 0:
             raise from_proto.negative("max_batches", request.max_batches)
         asked = (timeout, most)
-        update = await swarm.ticks.once(request.request_id, asked, lambda: swarm.tick(timeout, most))
-        return await to_proto.tick_response(swarm, update, full=request.view == batch_pb2.BATCH_VIEW_FULL)
+        answer = await swarm.ticks.once(request.request_id, asked, lambda: swarm.tick(timeout, most))
+        return await to_proto.tick_response(answer, full=request.view == batch_pb2.BATCH_VIEW_FULL)
 
     async def HasWork(self, request: pb.HasWorkRequest, context: Context) -> pb.HasWorkResponse:  # noqa: N802
         """Whether a tick would queue something, now or as soon as it would."""

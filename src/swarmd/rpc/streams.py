@@ -46,6 +46,14 @@ class OpenStreams:
             grpc.StatusCode.UNAVAILABLE, "the daemon stops; send again what was not answered when it is back"
         )
 
+    async def confirm_end(self, context: "grpc.aio.ServicerContext[object, object]") -> None:
+        """Return when the client half-closed; be cancelled when its stream broke, which gRPC shows as an end, too.
+
+        Needed before what came is taken for complete: the messages of a client that was killed, or of which one was
+        too large, end like any others. Sending goes through gRPC's queue behind its word that the call is over.
+        """
+        await context.send_initial_metadata(())
+
     def close(self) -> None:
         """Stop reading; every stream ends as soon as its last answer is out."""
         self._closing = True

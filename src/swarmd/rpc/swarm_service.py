@@ -1,5 +1,6 @@
 """SwarmService: creates, loads, shows and changes swarms. Watching is in `watch.py`, lists of tasks in `listing.py`."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import grpc
@@ -85,7 +86,8 @@ class SwarmServicer(swarm_service_pb2_grpc.SwarmServiceServicer):
         loading = _Loading(self._registry)
         async for request in self._streams.requests(request_iterator, context):
             await loading.take(request)
-        swarm, load = loading.complete()
+        await self._streams.confirm_end(context)
+        swarm, load = await loading.complete()
         asked = (len(load.arrays), len(load.task_resources), load.tasks.task_ids.tobytes())
         change: Change = await swarm.loads.once(loading.request_id, asked, lambda: swarm.load(load))
         return pb.AddTasksResponse(
@@ -179,8 +181,9 @@ class _Loading:
         self._task_resources += [from_proto.task_resources(each) for each in request.task_resources]
         self._parts += await from_proto.task_columns(request.tasks)
 
-    def complete(self) -> tuple[HostedSwarm, Load]:
-        """The swarm and all chunks together."""
+    async def complete(self) -> tuple[HostedSwarm, Load]:
+        """The swarm and all chunks together, joined in another thread: a million tasks take a while."""
         swarm = self._swarm or self._registry.get("")
-        tasks = TaskColumns.joined(self._parts) if self._parts else TaskColumns.of([], [], [])
+        parts = self._parts or [TaskColumns.of([], [], [])]
+        tasks = await asyncio.to_thread(TaskColumns.joined, parts)
         return swarm, Load(self._arrays, self._task_resources, tasks)

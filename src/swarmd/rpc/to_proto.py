@@ -16,9 +16,8 @@ from swarmd.core.history import AttemptRecord
 from swarmd.core.model import Array, TaskResources
 from swarmd.core.update import StateUpdate, StatusGroup, TaskStatuses
 from swarmd.core.views import Counts, TaskView
-from swarmd.host.swarm import HostedSwarm
+from swarmd.host.swarm import HostedSwarm, TickAnswer
 from swarmd.rpc.names import IGNORED_TO_PB, OBSTACLE_TO_PB, OUTCOME_TO_PB, RUN_STATUS_TO_PB, TASK_STATUS_TO_PB
-from swarmd.scheduler import TickUpdate
 
 ARRAYS_AT_ONCE = 500
 FULL = swarm_pb2.SWARM_VIEW_FULL
@@ -181,13 +180,14 @@ def batch_result(values: BatchResult) -> batch_pb2.BatchResult:
     )
 
 
-async def tick_response(hosted: HostedSwarm, update: TickUpdate, *, full: bool) -> scheduler_pb.TickResponse:
+async def tick_response(answer: TickAnswer, *, full: bool) -> scheduler_pb.TickResponse:
     """The answer of a tick."""
+    update = answer.update
     message = scheduler_pb.TickResponse(
         update=state_update(update),
         timed_out=update.timed_out,
-        ready_to_run_count=hosted.state.ready_count,
-        revision=hosted.state.revision,
+        ready_to_run_count=answer.ready_count,
+        revision=answer.revision,
     )
     for result in update.batch_results:
         message.batch_results.append(batch_result(result))

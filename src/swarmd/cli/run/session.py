@@ -1,0 +1,261 @@
+"""What `swarmd run` does: finds or starts a daemon, makes and loads the swarm, and watches it to its end.
+
+Gives a Report; `summary` shows it. Knows nothing of how progress looks.
+"""
+
+import asyncio
+import os
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from swarmd._pb.swarm.v1 import swarm_pb2, task_pb2
+from swarmd.addresses import ADDRESS_VARIABLE, client_address
+from swarmd.cli.errors import ExitCode
+from swarmd.cli.output import note
+from swarmd.cli.run.display import Display, display_for_stderr
+from swarmd.cli.run.interrupts import Interrupts, Wish
+from swarmd.cli.run.own_daemon import OwnDaemon
+from swarmd.cli.run.progress import Progress
+from swarmd.client.client import SwarmClient
+from swarmd.client.errors import NoDaemonError, RpcError
+from swarmd.core.errors import InvalidInputError
+from swarmd.workflow.plan import WorkflowPlan
+
+FASTEST_POLL, SLOWEST_POLL = 0.05, 0.25
+POLL_GROWTH = 1.3
+BUSY_SHARE = 4
+"""The pause between two looks is at least so many times as long as a look takes."""
+MOST_FAILED_TASKS = 20
+PULL_GATEWAY = "pull"
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What the user chose."""
+
+    address: str | None = None
+    swarm_id: str = ""
+    gateway: str = "local"
+    local_cores: int | None = None
+    keep: bool = False
+
+
+@dataclass(slots=True)
+class Report:
+    """How it went."""
+
+    swarm: swarm_pb2.Swarm
+    """In the FULL view, as it was last seen."""
+    seconds: float
+    failed: list[task_pb2.Task] = field(default_factory=list)
+    """The first of them."""
+    cancelled: bool = False
+    """By a signal."""
+    detached: bool = False
+    stays: bool = False
+    """The swarm is still in the daemon."""
+    ends_daemon: bool = False
+    """The daemon was started for this run, and ends by itself when it is idle."""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        if self.swarm.outcome == swarm_pb2.SWARM_OUTCOME_DONE:
+            return ExitCode.OK
+        return ExitCode.INTERRUPTED if self.cancelled else ExitCode.NOT_DONE
+
+
+async def run_workflow(plan: WorkflowPlan, options: RunOptions) -> Report:
+    """Run a plan to its end, or until the user has enough of it. Raises RpcError and NoDaemonError."""
+    address, own = client_address(options.address), None
+    if not await _is_there(options, wanted=options.address or os.environ.get(ADDRESS_VARIABLE)):
+        own = await _own_daemon(options)
+        address = own.address if own is not None else address
+    async with SwarmClient(address) as client:
+        run = _Run(client, plan, options, own)
+        try:
+            report = await run.to_the_end()
+        except NoDaemonError as error:
+            if own is not None:
+                error.message += f"; its log is {own.log}"
+            raise
+        finally:
+            if own is not None and not run.leaves_daemon and not await run.others_are_busy():
+                await own.stop()
+    return report
+
+
+async def _is_there(options: RunOptions, *, wanted: str | None) -> bool:
+    """Whether a daemon answers; raises NoDaemonError when none does at an address that somebody chose."""
+    try:
+        async with SwarmClient(options.address) as client:
+            await client.connect()
+    except (NoDaemonError, InvalidInputError):
+        if wanted:
+            raise
+        return False
+    return True
+
+
+async def _own_daemon(options: RunOptions) -> OwnDaemon | None:
+    """A daemon of our own, or None when somebody else's was quicker at the same address."""
+    own = OwnDaemon(options.local_cores, stays=options.keep)
+    try:
+        await own.start()
+    except NoDaemonError:
+        async with SwarmClient(own.address) as client:
+            try:
+                await client.connect()
+            except NoDaemonError:
+                pass
+            else:
+                return None
+        raise
+    return own
+
+
+class _Run:
+    """One workflow on its way through one daemon."""
+
+    def __init__(self, client: SwarmClient, plan: WorkflowPlan, options: RunOptions, own: OwnDaemon | None) -> None:
+        self._client = client
+        self._plan = plan
+        self._options = options
+        self._own = own
+        self._swarm_id = ""
+        self._display: Display = display_for_stderr()
+        self._progress = Progress(plan.name, time.monotonic())
+        self._started = time.monotonic()
+        self._cancelled = self._detached = False
+
+    @property
+    def leaves_daemon(self) -> bool:
+        """Our own daemon is to go on when this command ends."""
+        return self._detached or (self._options.keep and not self._cancelled)
+
+    async def others_are_busy(self) -> bool:
+        """Whether somebody else has come to use our daemon; it then ends by itself when it is idle."""
+        try:
+            swarms = await self._client.list_swarms()
+        except RpcError:
+            return False
+        unfinished = swarm_pb2.SWARM_OUTCOME_UNFINISHED
+        return any(swarm.outcome == unfinished and swarm.swarm_id != self._swarm_id for swarm in swarms)
+
+    async def to_the_end(self) -> Report:
+        with Interrupts() as interrupts:
+            try:
+                if not await self._loaded(interrupts):
+                    return Report(swarm_pb2.Swarm(swarm_id=self._swarm_id), self._seconds, cancelled=True)
+                self._started = time.monotonic()
+                swarm = await self._watched(interrupts)
+            finally:
+                self._display.hide()
+            return await self._report(swarm)
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    # -- the beginning ---------------------------------------------------------------------------------------------
+
+    async def _loaded(self, interrupts: Interrupts) -> bool:
+        """Make the swarm and load the plan; False when a signal came first, and nothing is left of it then."""
+        self._swarm_id = (await self._client.create_swarm(self._new_swarm())).swarm_id
+        loading = asyncio.ensure_future(self._client.add_tasks(self._swarm_id, self._plan))
+        signalled = asyncio.ensure_future(interrupts.asked.wait())
+        try:
+            await asyncio.wait({loading, signalled}, return_when=asyncio.FIRST_COMPLETED)
+            if loading.done():
+                await loading
+                return True
+            self._cancelled = True
+        except BaseException:
+            await self._client.delete_swarm(self._swarm_id, force=True)
+            raise
+        finally:
+            signalled.cancel()
+        loading.cancel()
+        await self._client.delete_swarm(self._swarm_id, force=True)
+        return False
+
+    def _new_swarm(self) -> swarm_pb2.Swarm:
+        swarm = swarm_message(self._plan)
+        swarm.swarm_id = self._options.swarm_id or _readable_id(self._plan.name)
+        swarm.gateway = self._options.gateway
+        swarm.autopilot = self._options.gateway != PULL_GATEWAY  # there the caller of Tick runs the batches
+        swarm.working_directory = swarm.working_directory or str(Path.cwd())
+        if self._own is None:
+            for name in ("PATH", "VIRTUAL_ENV"):
+                if name in os.environ and name not in swarm.environment:
+                    swarm.environment[name] = os.environ[name]
+        return swarm
+
+    # -- the long part ---------------------------------------------------------------------------------------------
+
+    async def _watched(self, interrupts: Interrupts) -> swarm_pb2.Swarm:
+        """Look at the swarm again and again until it is finished, or the user does not want to wait."""
+        pause = FASTEST_POLL
+        while True:
+            asked = time.monotonic()
+            swarm = await self._client.get_swarm(self._swarm_id, full=True)
+            took = time.monotonic() - asked
+            self._display.show(self._progress.view(swarm, time.monotonic()))
+            if swarm.outcome != swarm_pb2.SWARM_OUTCOME_UNFINISHED:
+                return swarm
+            await interrupts.pause(max(pause, BUSY_SHARE * took))
+            pause = min(SLOWEST_POLL, pause * POLL_GROWTH)
+            if interrupts.asked.is_set() and await self._has_enough(interrupts):
+                return swarm
+
+    async def _has_enough(self, interrupts: Interrupts) -> bool:
+        """Do what a signal asks for; True when nobody is to wait any longer."""
+        self._display.hide()
+        if self._cancelled:
+            note("not waiting for the tasks to end")
+            return True
+        wish = await interrupts.wish()
+        if wish is Wish.DETACH:
+            self._detached = True
+        elif wish is Wish.CANCEL:
+            self._cancelled = True
+            self._progress.notice = "cancelling: waiting for the running tasks to end; Ctrl-C does not wait"
+            everything = task_pb2.TaskSelector(all=True)
+            await self._client.cancel_tasks(self._swarm_id, everything, reason="cancelled in swarmd run")
+        return self._detached
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    async def _report(self, swarm: swarm_pb2.Swarm) -> Report:
+        stays = self._own is None or self.leaves_daemon
+        report = Report(swarm, self._seconds, cancelled=self._cancelled, detached=self._detached, stays=stays)
+        report.ends_daemon = self._own is not None and not self._options.keep
+        fatal = [task_pb2.TASK_STATUS_ERROR_FATAL]
+        if swarm.task_counts.error_fatal:
+            failed = self._client.list_tasks(self._swarm_id, statuses=fatal, page_size=MOST_FAILED_TASKS)
+            async for task in failed:
+                report.failed.append(task)
+                if len(report.failed) == MOST_FAILED_TASKS:
+                    break
+        if not stays:
+            await self._client.delete_swarm(self._swarm_id, force=True)
+        return report
+
+
+def _readable_id(name: str) -> str:
+    """An id that tells what it is, and that nobody else has: `epidemic-study-3f2a9c`."""
+    words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-")
+    return f"{words or 'workflow'}-{secrets.token_hex(3)}"
+
+
+def swarm_message(plan: WorkflowPlan) -> swarm_pb2.Swarm:
+    """The swarm that a plan describes, without an id."""
+    return swarm_pb2.Swarm(
+        display_name=plan.name,
+        max_concurrently_running=plan.max_concurrently_running,
+        fail_fast=plan.fail_fast,
+        environment=dict(plan.environment),
+        working_directory=str(plan.working_directory or ""),
+    )
