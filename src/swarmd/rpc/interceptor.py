@@ -1,5 +1,6 @@
 """One interceptor for every RPC: exceptions become statuses; what nobody expected is INTERNAL and in the log."""
 
+import asyncio
 import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,6 +24,14 @@ else:
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each handler; knows nothing of what the handlers do."""
 
+    def __init__(self) -> None:
+        self._answering: set[asyncio.Task[object]] = set()
+
+    async def answered(self, grace: float) -> None:
+        """Wait, no longer than the grace time, until every call under way that answers once has done so."""
+        if self._answering:
+            await asyncio.wait(self._answering, timeout=grace)
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
@@ -34,14 +43,27 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             return handler
         name = handler_call_details.method
         if handler.unary_unary:
-            return _remade(grpc.unary_unary_rpc_method_handler, _answering(handler.unary_unary, name), handler)
+            return _remade(grpc.unary_unary_rpc_method_handler, self._answer(handler.unary_unary, name), handler)
         if handler.stream_unary:
-            return _remade(grpc.stream_unary_rpc_method_handler, _answering(handler.stream_unary, name), handler)
+            return _remade(grpc.stream_unary_rpc_method_handler, self._answer(handler.stream_unary, name), handler)
         if handler.unary_stream:
             return _remade(grpc.unary_stream_rpc_method_handler, _streaming(handler.unary_stream, name), handler)
         if handler.stream_stream:
             return _remade(grpc.stream_stream_rpc_method_handler, _streaming(handler.stream_stream, name), handler)
         return handler
+
+    def _answer(self, behavior: Callable[..., Any], name: str) -> Callable[..., Any]:
+        call = _answering(behavior, name)
+
+        @functools.wraps(behavior)
+        async def counted(request: object, context: Context) -> object:
+            task = asyncio.current_task()
+            if task is not None:
+                self._answering.add(task)
+                task.add_done_callback(self._answering.discard)
+            return await call(request, context)
+
+        return counted
 
 
 def _remade(make: Callable[..., Handler], behavior: object, handler: Handler) -> Handler:

@@ -16,6 +16,7 @@ LARGEST_SWARM_PAGE = 1000
 LARGEST_TASK_PAGE = 10_000
 PAGE_BYTES = 3 * 1024 * 1024
 TASKS_AT_ONCE = 250
+HIGHEST_POSITION = (1 << 31) - 1
 
 
 async def list_swarms(registry: Registry, request: pb.ListSwarmsRequest) -> pb.ListSwarmsResponse:
@@ -66,7 +67,7 @@ def _start(token: str, filters: int) -> int:
         return 0
     try:
         position, _, written = base64.urlsafe_b64decode(token.encode()).decode().partition(":")
-        if int(written) == filters and int(position) >= 0:
+        if int(written) == filters and 0 <= int(position) <= HIGHEST_POSITION:
             return int(position)
     except (ValueError, binascii.Error):
         pass

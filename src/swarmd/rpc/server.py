@@ -26,13 +26,16 @@ SERVICES = (
 )
 SHORTEST_PING_MS = 10_000
 VANISHED_CLIENT_PING_MS = 60_000
+LAST_WORDS_SECONDS = 1.0
+"""How long the end of a stream may take to reach its client."""
 
 
 class Server:
     """Serves a registry until it is stopped."""
 
     def __init__(self, registry: Registry, *, max_message_bytes: int, channelz: bool = False) -> None:
-        self._server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=_options(max_message_bytes))
+        self._calls = ErrorInterceptor()
+        self._server = grpc.aio.server(interceptors=[self._calls], options=_options(max_message_bytes))
         self._streams = OpenStreams()
         self._health = health.aio.HealthServicer()
         scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(
@@ -67,10 +70,14 @@ class Server:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def stop(self, grace: float) -> None:
-        """End every stream, let calls under way finish within the grace time, and close the addresses."""
+        """End every stream, let calls under way finish within the grace time, and close the addresses.
+
+        Clients that do not read, or keep a stream of health or reflection open, are cut off after a moment.
+        """
         self._streams.close()
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace)
+        await self._calls.answered(grace)
+        await self._server.stop(min(grace, LAST_WORDS_SECONDS))
 
     async def _set_health(self, status: int) -> None:
         for service in ("", *SERVICES):
