@@ -23,6 +23,7 @@ Key = tuple[int, int, int]
 """(-priority, sequence number of the head, row of the lane or array): the smallest goes first."""
 
 _COMPACT_FROM = 1024
+_SCATTERED_UP_TO = 4096
 _ROW_BYTES, _SEQ_BYTES = 4, 8
 
 
@@ -165,8 +166,11 @@ class ReadyQueue:
         self._next_back += len(rows)
         self.ready_seq[rows] = seqs
         self.live += len(rows)
+        lane_rows = lanes.of_task[rows]
+        if len(rows) <= _SCATTERED_UP_TO and np.count_nonzero(lane_rows[1:] != lane_rows[:-1]) * 4 >= len(rows) - 1:
+            return self._push_scattered(rows, seqs, lane_rows, lanes)
         touched: list[int] = []
-        for lane_row, part_rows, part_seqs in _by_lane(lanes.of_task[rows], rows, seqs):
+        for lane_row, part_rows, part_seqs in _by_lane(lane_rows, rows, seqs):
             lane = self._lanes.get(lane_row) or self._new_lane(lane_row, lanes)
             lane.rows.frombytes(part_rows)
             lane.seqs.frombytes(part_seqs)
@@ -178,6 +182,21 @@ class ReadyQueue:
                 touched.append(lane.array_row)
             else:
                 lane.owner.live += count
+        return np.array(touched, dtype=np.int32)
+
+    def _push_scattered(self, rows: Rows, seqs: Int64s, lane_rows: Rows, lanes: "LaneTable") -> Rows:
+        """The same one by one: faster where nearly every task goes to a lane of its own."""
+        touched: list[int] = []
+        for lane_row, row, seq in zip(lane_rows.tolist(), rows.tolist(), seqs.tolist(), strict=True):
+            lane = self._lanes.get(lane_row) or self._new_lane(lane_row, lanes)
+            lane.rows.append(row)
+            lane.seqs.append(seq)
+            lane.live += 1
+            if lane.live == 1:
+                self._relist(lane, 1)
+                touched.append(lane.array_row)
+            else:
+                lane.owner.live += 1
         return np.array(touched, dtype=np.int32)
 
     def push_front(self, rows: Rows, lanes: "LaneTable") -> Rows:
