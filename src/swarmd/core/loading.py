@@ -73,6 +73,8 @@ class LoadPlan:
     """How many loads there were before: it holds only as long as there is no other."""
     first_row: int
     first_resources_row: int
+    ids: IdIndex
+    """Those of the table and of the load."""
     columns: dict[str, NDArray[np.generic]]
     """What the table appends; `scales` and `lane` are places in `scale_sets` and `lane_keys`."""
     lane_keys: list[tuple[int, int, int]]
@@ -98,7 +100,9 @@ def plan_load(known: Known, load: Load) -> LoadPlan:
         "task resources", "tasks.task_resources_id", tasks.task_resources_ids, resources_ids, tasks
     )
     lane_keys, lanes = _lanes(tasks.priorities, array_rows, resources_rows)
-    upstream_counts, upstream_rows = _dependencies(known.ids, tasks)
+    ids = known.ids.copy()
+    ids.add(tasks.task_ids)
+    upstream_counts, upstream_rows = _dependencies(known.size, ids, tasks)
     targets = np.repeat(np.arange(first, first + len(tasks), dtype=np.int32), upstream_counts)
     _check_cycles(tasks, upstream_rows, targets, first)
     left = _upstreams_left(tasks, upstream_counts, upstream_rows, targets, first)
@@ -108,6 +112,7 @@ def plan_load(known: Known, load: Load) -> LoadPlan:
         load_count=known.load_count,
         first_row=first,
         first_resources_row=known.resources_ids.size,
+        ids=ids,
         columns=_columns(tasks, left, lanes),
         lane_keys=lane_keys,
         upstream_counts=upstream_counts,
@@ -130,6 +135,10 @@ def _columns(tasks: TaskColumns, upstreams_left: Int32s, lanes: Rows) -> dict[st
         "upstreams_left": upstreams_left,
         "scales": tasks.scales.copy(),
         "lane": lanes,
+        # written now, in the planning thread, and not by whoever touches them first: so much memory takes time to come
+        "queued_at": np.full(len(tasks), 0.0),
+        "changed_at": np.full(len(tasks), 0.0),
+        "ready_seq": np.full(len(tasks), 0, dtype=np.int64),
     }
 
 
@@ -280,10 +289,8 @@ def _lanes(priorities: Int32s, array_rows: Rows, resources_rows: Rows) -> tuple[
     return list(keys), places.astype(np.int32)
 
 
-def _dependencies(known: IdIndex, tasks: TaskColumns) -> tuple[Int32s, Rows]:
+def _dependencies(known_size: int, index: IdIndex, tasks: TaskColumns) -> tuple[Int32s, Rows]:
     """For each task how many distinct upstreams it has, and all of their rows."""
-    index = known.copy()
-    index.add(tasks.task_ids)
     counts, ids = tasks.upstream_counts, tasks.upstream_ids
     if not len(ids):
         return counts, np.zeros(0, dtype=np.int32)
@@ -297,7 +304,7 @@ def _dependencies(known: IdIndex, tasks: TaskColumns) -> tuple[Int32s, Rows]:
             "load the upstream in the same call or before"
         )
         raise _with_ids(NotFoundError, message, "UNKNOWN_UPSTREAM", "tasks.upstream_task_ids", unknown)
-    itself = np.flatnonzero(rows == own_places + known.size)
+    itself = np.flatnonzero(rows == own_places + known_size)
     if len(itself):
         selfish = distinct(ids[itself])
         whose = "its" if len(selfish) == 1 else "their"

@@ -185,7 +185,7 @@ class SwarmState:
             lane_keys = [(prio, array, row + shift * (row >= first)) for prio, array, row in lane_keys]
         table.add_resources(list(load.task_resources))
         table.extend(plan.columns, lane_keys, tasks.scale_sets)
-        table.ids.add(tasks.task_ids)
+        table.ids = plan.ids
         table.names.extend(tasks.names)
         table.commands.extend(tasks.commands)
         table.upstreams.extend(plan.upstream_counts, plan.upstream_rows)

@@ -24,6 +24,18 @@ from swarmd.core.usage import Codes, Usage
 Int32s = NDArray[np.int32]
 Times = NDArray[np.float64]
 
+_APPENDED = (
+    "task_id",
+    "status",
+    "attempt",
+    "failures",
+    "max_attempts",
+    "upstreams_left",
+    "queued_at",
+    "changed_at",
+)
+"""Columns that a load brings as they are."""
+
 
 class Table:
     """Columns by task row; arrays and resources by theirs."""
@@ -75,17 +87,14 @@ class Table:
         scale_sets: list[Scales],
     ) -> None:
         """Append to the columns; `lane` and `scales` are places in the lists given. Counts and queues nothing yet."""
-        added = len(columns["task_id"])
-        for name in ("task_id", "status", "attempt", "failures", "max_attempts", "upstreams_left"):
+        for name in _APPENDED:
             setattr(self, name, grown(getattr(self, name), self.size, columns[name]))
         scales = np.array([self.scale_sets.place(each) for each in scale_sets], dtype=np.int32)
         self.scales = grown(self.scales, self.size, _renumbered(columns["scales"], scales))
-        self.queued_at = grown(self.queued_at, self.size, np.zeros(added))
-        self.changed_at = grown(self.changed_at, self.size, np.zeros(added))
         lanes = _renumbered(columns["lane"], self.lanes.intern(lane_keys))
         self.lanes.of_task = grown(self.lanes.of_task, self.size, lanes)
-        self.queue.ready_seq = grown(self.queue.ready_seq, self.size, np.zeros(added, dtype=np.int64))
-        self.size += added
+        self.queue.ready_seq = grown(self.queue.ready_seq, self.size, columns["ready_seq"].astype(np.int64, copy=False))
+        self.size += len(columns["task_id"])
 
     # -- moving ----------------------------------------------------------------------------------------------------
 
