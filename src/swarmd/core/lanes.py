@@ -12,6 +12,7 @@ column says which entry is the living one (0: none), so a task leaves its lane b
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from heapq import heappop, heappush
 
 import numpy as np
@@ -169,8 +170,21 @@ class ReadyQueue:
         lane_rows = lanes.of_task[rows]
         if len(rows) <= _SCATTERED_UP_TO and np.count_nonzero(lane_rows[1:] != lane_rows[:-1]) * 4 >= len(rows) - 1:
             return self._push_scattered(rows, seqs, lane_rows, lanes)
+        return self._push_groups(_by_lane(lane_rows, rows, seqs), lanes)
+
+    def push_sorted(self, ready: "SortedByLane", first_row: int, lane_rows: Rows, lanes: "LaneTable") -> Rows:
+        """The same for tasks that were sorted by lane beforehand; `lane_rows` says which lane each number means."""
+        rows = ready.places + np.int32(first_row)
+        seqs = ready.ranks + self._next_back
+        self._next_back += len(rows)
+        self.ready_seq[rows] = seqs
+        self.live += len(rows)
+        numbers = lane_rows[ready.lanes].tolist()
+        return self._push_groups(_cut(numbers, ready.cuts, rows, seqs), lanes)
+
+    def _push_groups(self, groups: Iterator[tuple[int, bytes, bytes]], lanes: "LaneTable") -> Rows:
         touched: list[int] = []
-        for lane_row, part_rows, part_seqs in _by_lane(lane_rows, rows, seqs):
+        for lane_row, part_rows, part_seqs in groups:
             lane = self._lanes.get(lane_row) or self._new_lane(lane_row, lanes)
             lane.rows.frombytes(part_rows)
             lane.seqs.frombytes(part_seqs)
@@ -335,6 +349,30 @@ class LaneTable:
         return len(self._rows)
 
 
+@dataclass(frozen=True, slots=True)
+class SortedByLane:
+    """Ready tasks of a load, sorted by lane; within a lane in the order of the load."""
+
+    places: Rows
+    """Their places in the load."""
+    ranks: Int64s
+    """How many of the ready ones come before each in the load."""
+    lanes: Rows
+    """The lane of each group ..."""
+    cuts: list[int]
+    """... and where the groups after the first begin."""
+
+    @classmethod
+    def of(cls, places: Rows, lanes: Rows) -> "SortedByLane | None":
+        """Sort these places by the lane of each; None when there are none."""
+        if not len(places):
+            return None
+        ranks = np.argsort(lanes, kind="stable")
+        ordered = lanes[ranks]
+        cuts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+        return cls(places[ranks], ranks.astype(np.int64), ordered[np.concatenate(([0], cuts))], cuts.tolist())
+
+
 def _by_lane(lane_rows: Rows, rows: Rows, seqs: Int64s) -> Iterator[tuple[int, bytes, bytes]]:
     """The tasks of each lane, in order: (lane, rows as bytes, sequence numbers as bytes)."""
     if len(lane_rows) > 1:
@@ -344,8 +382,11 @@ def _by_lane(lane_rows: Rows, rows: Rows, seqs: Int64s) -> Iterator[tuple[int, b
         cuts = (np.flatnonzero(lane_rows[1:] != lane_rows[:-1]) + 1).tolist()
     else:
         cuts = []
+    return _cut(lane_rows[[0, *cuts]].tolist(), cuts, rows, seqs)
+
+
+def _cut(lanes: list[int], cuts: list[int], rows: Rows, seqs: Int64s) -> Iterator[tuple[int, bytes, bytes]]:
+    """Tasks that stand lane by lane, cut where the next lane begins."""
     row_bytes, seq_bytes = rows.tobytes(), seqs.tobytes()
-    starts = [0, *cuts]
-    lanes = lane_rows[starts].tolist()
-    for lane, start, end in zip(lanes, starts, [*cuts, len(rows)], strict=True):
+    for lane, start, end in zip(lanes, [0, *cuts], [*cuts, len(rows)], strict=True):
         yield lane, row_bytes[_ROW_BYTES * start : _ROW_BYTES * end], seq_bytes[_SEQ_BYTES * start : _SEQ_BYTES * end]

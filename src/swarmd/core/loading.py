@@ -17,6 +17,7 @@ from swarmd.core.columns import Int32s, Scales, TaskColumns
 from swarmd.core.errors import AlreadyExistsError, InvalidInputError, NotFoundError, SwarmdError
 from swarmd.core.graph import Segment, find_cycle, segment_of
 from swarmd.core.ids import ABSENT, IdIndex, Int64s, Rows, distinct
+from swarmd.core.lanes import SortedByLane
 from swarmd.core.model import Array, TaskResources
 from swarmd.core.status import STANDING_CODES, Code
 from swarmd.core.table import Table
@@ -83,6 +84,8 @@ class LoadPlan:
     known_edges: NDArray[np.intp]
     """Places in upstream_rows that point to tasks of earlier loads, whose statuses may change until the commit."""
     segment: Segment | None
+    ready: SortedByLane | None
+    """The tasks that are ready at once, when nothing in the load depends on an earlier one; `lanes` like `lane`."""
     counts: NDArray[np.int64]
     """New tasks by array row and code, flat."""
 
@@ -119,8 +122,14 @@ def plan_load(known: Known, load: Load) -> LoadPlan:
         upstream_rows=upstream_rows,
         known_edges=np.flatnonzero(upstream_rows < first),
         segment=segment_of(upstream_rows, targets),
+        ready=_ready(tasks, left, lanes),
         counts=np.bincount(counts, minlength=array_ids.size * STANDING_CODES),
     )
+
+
+def _ready(tasks: TaskColumns, upstreams_left: Int32s, lanes: Rows) -> SortedByLane | None:
+    places = np.flatnonzero((upstreams_left == 0) & (tasks.statuses == Code.REGISTERED)).astype(np.int32)
+    return SortedByLane.of(places, lanes[places])
 
 
 def _columns(tasks: TaskColumns, upstreams_left: Int32s, lanes: Rows) -> dict[str, NDArray[np.generic]]:

@@ -184,23 +184,31 @@ class SwarmState:
             first = plan.first_resources_row
             lane_keys = [(prio, array, row + shift * (row >= first)) for prio, array, row in lane_keys]
         table.add_resources(list(load.task_resources))
-        table.extend(plan.columns, lane_keys, tasks.scale_sets)
+        lane_rows = table.extend(plan.columns, lane_keys, tasks.scale_sets)
         table.ids = plan.ids
         table.names.extend(tasks.names)
         table.commands.extend(tasks.commands)
         table.upstreams.extend(plan.upstream_counts, plan.upstream_rows)
         table.downstreams.add(plan.segment)
         table.usage.add_tasks(plan.counts)
-        self._count_done_upstreams(plan)
-        rows = np.arange(plan.first_row, table.size, dtype=np.int32)
-        ready = table.make_ready(rows[tasks.statuses == Code.REGISTERED])
-        table.refresh(
-            table.array_rows(rows[tasks.statuses != Code.REGISTERED])
-        )  # what came active may have filled them
+        ready_before = table.queue.live
+        self._queue_loaded(plan, lane_rows)
         change = Change(at=at, added_task_count=len(tasks), added_arrays=list(load.arrays))
-        change.newly_ready_count = len(ready)
+        change.newly_ready_count = table.queue.live - ready_before
         change.settings_changed = bool(load.task_resources)
         return self._close(change)
+
+    def _queue_loaded(self, plan: LoadPlan, lane_rows: Rows) -> None:
+        """What the load brought enters its lanes where it is ready, and fills its array where it is active."""
+        table, statuses = self.table, plan.load.tasks.statuses
+        others = np.flatnonzero(statuses != Code.REGISTERED).astype(np.int32) + np.int32(plan.first_row)
+        if len(plan.known_edges):
+            self._count_done_upstreams(plan)
+            rows = np.arange(plan.first_row, table.size, dtype=np.int32)
+            table.make_ready(rows[statuses == Code.REGISTERED])
+        elif plan.ready is not None:
+            table.make_ready_sorted(plan.ready, plan.first_row, lane_rows)
+        table.refresh(table.array_rows(others))
 
     def _count_done_upstreams(self, plan: LoadPlan) -> None:
         """Upstreams of earlier loads that are DONE by now: nothing waits for them."""

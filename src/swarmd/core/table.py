@@ -15,7 +15,7 @@ from swarmd.core.columns import Scales, ScaleSets
 from swarmd.core.graph import Downstreams, Upstreams
 from swarmd.core.growing import grown
 from swarmd.core.ids import IdIndex, Int64s, Rows, distinct
-from swarmd.core.lanes import LaneTable, ReadyQueue
+from swarmd.core.lanes import LaneTable, ReadyQueue, SortedByLane
 from swarmd.core.model import ADJUSTED_RESOURCES_BASE, MAX_COUNT, MAX_RUNTIME_SECONDS, Array, TaskResources
 from swarmd.core.status import Code
 from swarmd.core.text import TextColumn
@@ -85,16 +85,21 @@ class Table:
         columns: Mapping[str, NDArray[np.generic]],
         lane_keys: list[tuple[int, int, int]],
         scale_sets: list[Scales],
-    ) -> None:
-        """Append to the columns; `lane` and `scales` are places in the lists given. Counts and queues nothing yet."""
+    ) -> Rows:
+        """Append to the columns; `lane` and `scales` are places in the lists given. Counts and queues nothing yet.
+
+        Returns the rows of the lanes given.
+        """
         for name in _APPENDED:
             setattr(self, name, grown(getattr(self, name), self.size, columns[name]))
         scales = np.array([self.scale_sets.place(each) for each in scale_sets], dtype=np.int32)
         self.scales = grown(self.scales, self.size, _renumbered(columns["scales"], scales))
-        lanes = _renumbered(columns["lane"], self.lanes.intern(lane_keys))
+        lane_rows = self.lanes.intern(lane_keys)
+        lanes = _renumbered(columns["lane"], lane_rows)
         self.lanes.of_task = grown(self.lanes.of_task, self.size, lanes)
         self.queue.ready_seq = grown(self.queue.ready_seq, self.size, columns["ready_seq"].astype(np.int64, copy=False))
         self.size += len(columns["task_id"])
+        return lane_rows
 
     # -- moving ----------------------------------------------------------------------------------------------------
 
@@ -113,6 +118,10 @@ class Table:
         self.status[rows] = new
         self.changed_at[rows] = at
         self.refresh(array_rows)
+
+    def make_ready_sorted(self, ready: SortedByLane, first_row: int, lane_rows: Rows) -> None:
+        """The ready tasks of a load, from `first_row` on, enter their lanes."""
+        self.refresh(self.queue.push_sorted(ready, first_row, lane_rows, self.lanes))
 
     def make_ready(self, rows: Rows, *, front: bool = False) -> Rows:
         """Those of these REGISTERED tasks that wait for no upstream enter their lanes. Returns them."""
