@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -153,7 +154,7 @@ def load(address: str, tasks: int, events: "multiprocessing.Queue[tuple[str, flo
     with grpc.insecure_channel(address) as channel:
         swarm = swarm_pb2.Swarm(swarm_id="big", gateway="pull")
         SwarmServiceStub(channel).CreateSwarm(swarm_service_pb2.CreateSwarmRequest(swarm=swarm))
-        add = channel.stream_unary(
+        add: Any = channel.stream_unary(
             "/swarm.v1.SwarmService/AddTasks",
             request_serializer=None,
             response_deserializer=swarm_service_pb2.AddTasksResponse.FromString,

@@ -55,6 +55,7 @@ class Daemon:
 
     async def run(self) -> int:
         """Serve until a signal, `stop`, or idleness. Raises SwarmdError when it cannot start."""
+        self._on_signals(self._signalled)
         server = await self.startup()
         try:
             await self._until_stopped()
@@ -110,9 +111,6 @@ class Daemon:
     # -- main loop -------------------------------------------------------------------------------------------------
 
     async def _until_stopped(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, number)
         try:
             idle = self._config.idle_timeout
             while not self._stopping.is_set():
@@ -124,8 +122,11 @@ class Daemon:
                         log.info("idle: nobody has called and nothing is left to do", seconds=idle)
                         return
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self._end_at_once, number)
+            self._on_signals(self._end_at_once)
+
+    def _on_signals(self, react: Callable[[signal.Signals], None]) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, react, number)
 
     def _is_idle_for(self, seconds: float) -> bool:
         watched = any(swarm.feed.watchers for swarm in self.registry.all())
@@ -133,9 +134,7 @@ class Daemon:
 
     def _signalled(self, number: signal.Signals) -> None:
         log.info("draining; a second signal ends it at once", signal=number.name)
-        loop = asyncio.get_running_loop()
-        for each in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(each, self._end_at_once, each)
+        self._on_signals(self._end_at_once)
         self.stop()
 
     def _end_at_once(self, number: signal.Signals) -> None:

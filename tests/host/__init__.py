@@ -1,0 +1,1 @@
+"""Tests of `swarmd.host`: swarms as the daemon hosts them, without gRPC."""

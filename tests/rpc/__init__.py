@@ -1,0 +1,1 @@
+"""Tests of `swarmd.rpc`: every RPC against a real server in this process."""

@@ -1,0 +1,113 @@
+"""Addresses, and the folders of a user that must be nobody else's."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from swarmd.addresses import (
+    Address,
+    client_address,
+    default_address,
+    make_private,
+    parse_address,
+    runtime_directory,
+    state_directory,
+)
+from swarmd.core.errors import InvalidInputError
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("unix:/tmp/s.sock", Address(path=Path("/tmp/s.sock"))),
+        ("unix:///tmp/s.sock", Address(path=Path("/tmp/s.sock"))),
+        ("127.0.0.1:0", Address(host="127.0.0.1", port=0)),
+        ("localhost:65535", Address(host="localhost", port=65535)),
+        ("[::1]:8080", Address(host="::1", port=8080)),
+    ],
+)
+def test_an_address_is_a_socket_or_a_port(text: str, address: Address):
+    assert parse_address(text) == address
+    assert parse_address(str(address)) == address
+
+
+def test_a_relative_path_is_taken_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert parse_address("unix:s.sock").path == tmp_path / "s.sock"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "here",
+        ":80",
+        "host:",
+        "host:x",
+        "host:65536",
+        "host:-1",
+        "host:٣",
+        "unix:" + "x" * 108,
+        "unix:/é" + "é" * 60,
+    ],
+)
+def test_what_is_no_address_is_refused_with_the_remedy(text: str):
+    with pytest.raises(InvalidInputError) as refused:
+        parse_address(text)
+    assert refused.value.reason == "INVALID_ADDRESS"
+    assert ";" in refused.value.message
+
+
+def test_the_default_is_the_socket_in_the_runtime_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert runtime_directory() == tmp_path / "swarmd"
+    assert str(default_address()) == f"unix:{tmp_path}/swarmd/swarmd.sock"
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert runtime_directory().name == f"swarmd-{os.getuid()}"
+
+
+def test_a_client_goes_where_it_is_told_then_where_the_environment_says(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("SWARMD_ADDRESS", raising=False)
+    assert client_address(None) == default_address()
+    monkeypatch.setenv("SWARMD_ADDRESS", "localhost:1")
+    assert client_address(None).port == 1
+    assert client_address("localhost:2").port == 2
+
+
+def test_state_is_kept_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert state_directory() == tmp_path / "swarmd"
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert state_directory() == tmp_path / ".local" / "state" / "swarmd"
+
+
+def test_a_private_folder_is_made_and_made_private(tmp_path: Path):
+    old = os.umask(0)
+    try:
+        made = make_private(tmp_path / "a" / "b")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    made.chmod(0o777)
+    assert stat.S_IMODE(make_private(made).stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "dangling link"])
+def test_what_is_no_folder_is_refused(tmp_path: Path, kind: str):
+    place = tmp_path / "x"
+    if kind == "file":
+        place.write_text("")
+    else:
+        place.symlink_to(tmp_path if kind == "link" else tmp_path / "nowhere")
+    with pytest.raises(InvalidInputError) as refused:
+        make_private(place)
+    assert refused.value.reason == "UNSAFE_DIRECTORY"
+
+
+def test_the_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(InvalidInputError, match="belongs to user"):
+        make_private(tmp_path)
