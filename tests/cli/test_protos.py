@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from grpc_tools import protoc  # type: ignore[import-untyped]
+from grpc_tools import protoc
 
 from tests.cli.conftest import Swarmd
 

@@ -35,10 +35,16 @@ class Upstreams:
 
     def extend(self, counts: NDArray[np.int32], targets: Rows) -> None:
         """Append rows: how many upstreams each has, and all of them in order."""
-        ends = np.cumsum(counts, dtype=np.int64) + self.edge_count
-        self._offsets = grown(self._offsets, self.size + 1, ends)
+        self.extend_at(offsets_of(counts), targets)
+
+    def extend_at(self, offsets: Int64s, targets: Rows) -> None:
+        """The same with the counts summed up from 0 on: one offset more than rows. Must be nobody else's arrays."""
+        if self.size:
+            self._offsets = grown(self._offsets, self.size + 1, offsets[1:] + self.edge_count)
+        else:
+            self._offsets = offsets
         self._targets = grown(self._targets, self.edge_count, targets)
-        self.size += len(counts)
+        self.size += len(offsets) - 1
         self.edge_count += len(targets)
 
     def of(self, row: int) -> Rows:
@@ -131,12 +137,13 @@ def segment_of(sources: Rows, targets: Rows) -> Segment | None:
     first, last = int(ordered[0]), int(ordered[-1])
     if last - first < 4 * len(sources):
         counts = np.bincount(ordered - first, minlength=last - first + 1)
-        return Segment(first, None, _offsets(counts), turned)
+        return Segment(first, None, offsets_of(counts), turned)
     distinct, counts = np.unique(ordered, return_counts=True)
-    return Segment(first, distinct, _offsets(counts), turned)
+    return Segment(first, distinct, offsets_of(counts), turned)
 
 
-def _offsets(counts: NDArray[np.int64]) -> Int64s:
+def offsets_of(counts: NDArray[np.integer]) -> Int64s:
+    """Where each row's edges begin, and where the last one's end."""
     offsets = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets
@@ -158,7 +165,7 @@ def _rows_that_stay(size: int, sources: Rows, targets: Rows) -> NDArray[np.bool_
     """Take away what nothing leads to, again and again; what stays is on a cycle or behind one."""
     order = np.argsort(sources, kind="stable")
     turned = targets[order]
-    offsets = _offsets(np.bincount(sources, minlength=size))
+    offsets = offsets_of(np.bincount(sources, minlength=size))
     incoming = np.bincount(targets, minlength=size)
     stays = np.ones(size, dtype=np.bool_)
     frontier = np.flatnonzero(incoming == 0)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from swarmd.core import model
 from swarmd.core.columns import Int32s, Scales, TaskColumns
 from swarmd.core.errors import AlreadyExistsError, InvalidInputError, NotFoundError, SwarmdError
-from swarmd.core.graph import Segment, find_cycle, segment_of
+from swarmd.core.graph import Segment, find_cycle, offsets_of, segment_of
 from swarmd.core.ids import ABSENT, IdIndex, Int64s, Rows, distinct
 from swarmd.core.lanes import SortedByLane
 from swarmd.core.model import Array, TaskResources
@@ -80,6 +80,7 @@ class LoadPlan:
     """What the table appends; `scales` and `lane` are places in `scale_sets` and `lane_keys`."""
     lane_keys: list[tuple[int, int, int]]
     upstream_counts: Int32s
+    upstream_offsets: Int64s
     upstream_rows: Rows
     known_edges: NDArray[np.intp]
     """Places in upstream_rows that point to tasks of earlier loads, whose statuses may change until the commit."""
@@ -119,6 +120,7 @@ def plan_load(known: Known, load: Load) -> LoadPlan:
         columns=_columns(tasks, left, lanes),
         lane_keys=lane_keys,
         upstream_counts=upstream_counts,
+        upstream_offsets=offsets_of(upstream_counts),
         upstream_rows=upstream_rows,
         known_edges=np.flatnonzero(upstream_rows < first),
         segment=segment_of(upstream_rows, targets),

@@ -188,7 +188,7 @@ class SwarmState:
         table.ids = plan.ids
         table.names.extend(tasks.names)
         table.commands.extend(tasks.commands)
-        table.upstreams.extend(plan.upstream_counts, plan.upstream_rows)
+        table.upstreams.extend_at(plan.upstream_offsets, plan.upstream_rows)
         table.downstreams.add(plan.segment)
         table.usage.add_tasks(plan.counts)
         ready_before = table.queue.live

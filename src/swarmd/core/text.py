@@ -27,9 +27,12 @@ class TextColumn:
             self._skipped += block.size
         else:
             ends = np.zeros(block.size, dtype=np.int64) if block.ends is None else block.ends
-            self._ends = grown(self._ends, self._used, ends + len(self._buffer))
+            self._ends = grown(self._ends, self._used, ends + len(self._buffer) if self._buffer else ends.copy())
             self._used += block.size
-            self._buffer += block.data
+            if not self._buffer and isinstance(block.data, bytearray):
+                self._buffer = block.data  # joined for us, and nobody else's
+            else:
+                self._buffer += block.data
         self.size += block.size
 
     def __getitem__(self, row: int) -> str:
@@ -54,7 +57,7 @@ class TextBlock:
         """Of `texts`, or of `empty` texts without a character."""
         self.size = len(texts) or empty
         joined = "".join(texts)
-        self.data = joined.encode()
+        self.data: bytes | bytearray = joined.encode()
         self.ends: NDArray[np.int64] | None = None
         if joined:
             lengths = map(len, texts) if joined.isascii() else (len(text.encode()) for text in texts)
@@ -72,7 +75,7 @@ class TextBlock:
         """One block of several, in order."""
         whole = cls()
         whole.size = sum(block.size for block in blocks)
-        whole.data = b"".join(block.data for block in blocks)
+        whole.data = bytearray().join(block.data for block in blocks)
         if whole.data:
             whole.ends = np.concatenate(_shifted_ends(blocks))
         return whole

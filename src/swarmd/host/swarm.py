@@ -1,8 +1,10 @@
 """HostedSwarm: one swarm in the daemon. Every change goes through it, is published, and wakes who waits for it."""
 
 import asyncio
+import contextlib
+import gc
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,6 +62,17 @@ class TickAnswer:
     update: TickUpdate
     ready_count: int
     revision: int
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class HostedSwarm:
@@ -152,7 +165,8 @@ class HostedSwarm:
                 metadata = {"limit": "max_tasks_per_swarm"}
                 raise LimitExceededError(message, reason="TOO_MANY_TASKS", metadata=metadata)
             plan = await asyncio.to_thread(plan_load, KnownIds.of(self.state.table), load)
-            return self._publish(self.state.commit_load(plan, at=self._clock()))
+            with _no_garbage_collection():  # so many new lanes would set one off in the middle
+                return self._publish(self.state.commit_load(plan, at=self._clock()))
 
     def cancel(self, selector: Selector, reason: str) -> Change:
         """Cancel tasks, here at once and at the engine as soon as it can be reached."""
