@@ -74,6 +74,7 @@ class SwarmState:
         self.table = Table(max_concurrently_running)
         self.open_batches: dict[str, OpenBatch] = {}
         self._batch_count = 0
+        self._staged: LoadPlan | None = None
 
     # -- how it stands ---------------------------------------------------------------------------------------------
 
@@ -171,11 +172,26 @@ class SwarmState:
         columns = tasks if isinstance(tasks, TaskColumns) else TaskColumns.from_tasks(tasks)
         return self.commit_load(plan_load(self.table, Load(arrays, task_resources, columns)), at=at)
 
+    def stage_load(self, plan: LoadPlan) -> None:
+        """The part of a commit that nobody can see yet, so that others may have their turn before the rest.
+
+        What is put here belongs to rows that do not exist; `commit_load` of the same plan must follow.
+        """
+        if self._staged is not None:
+            raise RuntimeError("another load is staged and was not committed")
+        self._staged = plan
+        self.table.names.extend(plan.load.tasks.names)
+        self.table.commands.extend(plan.load.tasks.commands)
+        self.table.upstreams.extend_at(plan.upstream_offsets, plan.upstream_rows)
+
     def commit_load(self, plan: LoadPlan, *, at: float = 0.0) -> Change:
         """Apply a plan. Anything but another load may have come between."""
         table, load, tasks = self.table, plan.load, plan.load.tasks
         if table.load_count != plan.load_count:
             raise RuntimeError("the swarm was loaded into after this plan was made")
+        if self._staged is not plan:
+            self.stage_load(plan)
+        self._staged = None
         table.load_count += 1
         table.add_arrays(list(load.arrays))
         lane_keys = plan.lane_keys
@@ -186,9 +202,6 @@ class SwarmState:
         table.add_resources(list(load.task_resources))
         lane_rows = table.extend(plan.columns, lane_keys, tasks.scale_sets)
         table.ids = plan.ids
-        table.names.extend(tasks.names)
-        table.commands.extend(tasks.commands)
-        table.upstreams.extend_at(plan.upstream_offsets, plan.upstream_rows)
         table.downstreams.add(plan.segment)
         table.usage.add_tasks(plan.counts)
         ready_before = table.queue.live

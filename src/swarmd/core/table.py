@@ -151,8 +151,9 @@ class Table:
 
     def refresh(self, array_rows: Rows) -> None:
         """The lanes or the room of these arrays may have changed: let the queue know."""
-        for array_row in distinct(array_rows).tolist():
-            self.queue.refresh(array_row, has_room=self.usage.has_room(array_row))
+        changed = distinct(array_rows)
+        for array_row, has_room in zip(changed.tolist(), self.usage.have_room(changed).tolist(), strict=True):
+            self.queue.refresh(array_row, has_room=has_room)
 
     # -- resources -------------------------------------------------------------------------------------------------
 

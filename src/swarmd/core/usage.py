@@ -94,6 +94,11 @@ class Usage:
     def has_room(self, array_row: int) -> bool:
         return bool(self._active[array_row] < self._limits[array_row])
 
+    def have_room(self, array_rows: Rows) -> NDArray[np.bool_]:
+        """The same for each of these arrays."""
+        rooms: NDArray[np.bool_] = self._active[array_rows] < self._limits[array_rows]
+        return rooms
+
     def limit(self, array_row: int) -> int | None:
         """An array's limit; None for unlimited."""
         limit = int(self._limits[array_row])

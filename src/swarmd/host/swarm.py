@@ -26,6 +26,8 @@ from swarmd.scheduler import DEFAULT_IN_FLIGHT, Scheduler, TickUpdate
 
 log = structlog.get_logger("swarmd.swarm")
 
+OTHERS_TURN_SECONDS = 0.005
+"""Between the steps of a load: time for calls that came meanwhile to be answered."""
 TICK_TASKS = 100_000
 """About how many tasks one tick of a client queues at most, so that its answer fits into a message."""
 
@@ -165,6 +167,9 @@ class HostedSwarm:
                 metadata = {"limit": "max_tasks_per_swarm"}
                 raise LimitExceededError(message, reason="TOO_MANY_TASKS", metadata=metadata)
             plan = await asyncio.to_thread(plan_load, KnownIds.of(self.state.table), load)
+            await asyncio.sleep(OTHERS_TURN_SECONDS)
+            self.state.stage_load(plan)
+            await asyncio.sleep(OTHERS_TURN_SECONDS)
             with _no_garbage_collection():  # so many new lanes would set one off in the middle
                 return self._publish(self.state.commit_load(plan, at=self._clock()))
 
