@@ -27,6 +27,8 @@ from swarmd.gateways.local import LocalGateway
 COMMAND = "/bin/true"
 SHELL_COMMAND = "exec /bin/true"
 """The same for a command that really needs the shell: the gateway leaves it out where it would do nothing."""
+TOKEN = "bench"
+"""Of a swarm whose tasks survive the daemon: each keeps a status file."""
 CORES = len(os.sched_getaffinity(0))
 
 HYPERQUEUE_PROGRAM = """
@@ -62,10 +64,10 @@ class Run:
         if self.state.finished:
             self.finished.set()
 
-    async def seconds(self, log_directory: Path) -> float:
+    async def seconds(self, log_directory: Path, token: str) -> float:
         gateway = LocalGateway(log_directory)
         await gateway.start(self.report)
-        await gateway.add_swarm(SwarmInfo("bench"))
+        await gateway.add_swarm(SwarmInfo("bench", token=token))
         begin = time.perf_counter()
         while batch := self.state.take_batch():
             await gateway.queue_batch(batch)
@@ -76,18 +78,17 @@ class Run:
         return took
 
 
-def local_gateway(folder: Path, tasks: int, command: str = COMMAND) -> float:
+def local_gateway(folder: Path, name: str, tasks: int, command: str, token: str = "") -> float:
     async def measure() -> tuple[float, int]:
         run = Run(tasks, command)
-        return await run.seconds(folder), run.reports
+        return await run.seconds(folder, token), run.reports
 
     seconds, reports = asyncio.run(measure())
-    name = "local gateway" if command == COMMAND else "  with a shell"
-    print(f"  {name:16}{tasks / seconds:8.0f} tasks/s  ({reports} reports)", flush=True)
+    print(f"  {name:22}{tasks / seconds:8.0f} tasks/s  ({reports} reports)", flush=True)
     return tasks / seconds
 
 
-def bare_popen(tasks: int) -> float:
+def bare_popen(name: str, tasks: int) -> float:
     """The same shell and process groups without output files, limits, reports and an event loop."""
     begin = time.perf_counter()
     running: list[subprocess.Popen[bytes]] = []
@@ -106,34 +107,37 @@ def bare_popen(tasks: int) -> float:
     for child in running:
         child.wait()
     rate = tasks / (time.perf_counter() - begin)
-    print(f"  bare Popen      {rate:8.0f} tasks/s", flush=True)
+    print(f"  {name:22}{rate:8.0f} tasks/s", flush=True)
     return rate
 
 
-def hyperqueue(folder: Path, python: str, tasks: int) -> float:
+def hyperqueue(folder: Path, name: str, python: str, tasks: int) -> float:
     command = [python, "-c", HYPERQUEUE_PROGRAM, str(tasks), str(CORES)]
     done = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     rate = tasks / float(done.stdout.rpartition("SECONDS")[2])
-    print(f"  HyperQueue      {rate:8.0f} tasks/s", flush=True)
+    print(f"  {name:22}{rate:8.0f} tasks/s", flush=True)
     return rate
 
 
 def compare(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     """The best rate of each contender over all rounds."""
-    contenders: dict[str, Callable[[Path], float]] = {
-        "local gateway": lambda place: local_gateway(place, options.tasks),
-        "with a shell": lambda place: local_gateway(place, options.tasks, SHELL_COMMAND),
-        "bare Popen": lambda _: bare_popen(options.tasks),
+    tasks: int = options.tasks
+    contenders: dict[str, Callable[[Path, str], float]] = {
+        "local gateway": lambda place, name: local_gateway(place, name, tasks, COMMAND),
+        "with a shell": lambda place, name: local_gateway(place, name, tasks, SHELL_COMMAND),
+        "surviving": lambda place, name: local_gateway(place, name, tasks, COMMAND, TOKEN),
+        "surviving with a shell": lambda place, name: local_gateway(place, name, tasks, SHELL_COMMAND, TOKEN),
+        "bare Popen": lambda _, name: bare_popen(name, tasks),
     }
     if options.hyperqueue:
-        contenders["HyperQueue"] = lambda place: hyperqueue(place, options.hyperqueue, options.tasks)
+        contenders["HyperQueue"] = lambda place, name: hyperqueue(place, name, options.hyperqueue, tasks)
     best = dict.fromkeys(contenders, 0.0)
     for number in range(1, options.rounds + 1):
         print(f"round {number}: {options.tasks} x {COMMAND}, {CORES} cores")
         for name, measure in contenders.items():
             place = folder / f"{name}-{number}"
             place.mkdir()
-            best[name] = max(best[name], measure(place))
+            best[name] = max(best[name], measure(place, name))
     return best
 
 
@@ -147,7 +151,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         best = compare(options, Path(folder))
     for name, rate in best.items():
-        print(f"{name:15} {rate:6.0f} tasks/s   local gateway / {name}: {best['local gateway'] / rate:.2f}")
+        print(f"{name:22} {rate:6.0f} tasks/s   local gateway / {name}: {best['local gateway'] / rate:.2f}")
     if options.json:
         options.json.write_text(json.dumps({"tasks": options.tasks, "tasks_per_second": best}, indent=1))
     return 0

@@ -111,7 +111,7 @@ class Hostile(RuleBasedStateMachine):
         self.hanging.append((batch, future))
         return await future
 
-    async def find(self, swarm_id: str, batch_id: str) -> FindOutcome:
+    async def find(self, batch: Batch) -> FindOutcome:
         if not self.found:
             return FindOutcome(Found.UNKNOWN)
         answer = self.found.pop(0)

@@ -306,7 +306,7 @@ async def test_a_find_that_is_cancelled_or_answers_nonsense_is_asked_again():
     engine = Engine(raising(OutcomeUnknownError("?")), can_find=True)
     said = [asyncio.CancelledError(), None, FindOutcome(Found.NOT_QUEUED)]
 
-    async def find(swarm_id: str, batch_id: str) -> FindOutcome:
+    async def find(batch: Batch) -> FindOutcome:
         answer = said.pop(0)
         if isinstance(answer, BaseException):
             raise answer

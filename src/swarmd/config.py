@@ -4,9 +4,9 @@ Values come from the command line, then from environment variables `SWARMD_...`,
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from swarmd.addresses import state_directory
@@ -25,7 +25,12 @@ class DaemonConfig(BaseSettings):
     listen: list[str] = []
     """Addresses, `unix:PATH` or `HOST:PORT`; empty: the default socket."""
     state_dir: Path = Field(default_factory=state_directory)
-    """Where the output of tasks goes (`logs/`)."""
+    """Where swarms are kept (`swarms/`), and the output of tasks (`logs/`). One daemon has it at a time."""
+    in_memory: bool = False
+    """Keep no swarm on disk: all are gone when the daemon ends."""
+    on_stop: Literal["kill", "leave"] | None = None
+    """What becomes of the local gateway's running tasks when the daemon is told to stop: killed, or left to run until
+    the next one takes them up. None: left, but for swarms in memory."""
     local_cores: Positive | None = None
     """How many cores the local gateway may use; None: those of the machine."""
     local_memory_mib: Positive | None = None
@@ -50,3 +55,14 @@ class DaemonConfig(BaseSettings):
     log_format: Literal["auto", "console", "json"] = "auto"
     """auto: for people on a terminal, JSON otherwise."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _nothing_is_left_of_memory(self) -> Self:
+        if self.in_memory and self.on_stop == "leave":
+            raise ValueError("on_stop cannot be 'leave' for swarms in memory: nobody would know of the tasks any more")
+        return self
+
+    @property
+    def leaves_tasks(self) -> bool:
+        """Whether running tasks go on when the daemon is told to stop."""
+        return not self.in_memory and self.on_stop != "kill"

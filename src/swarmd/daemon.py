@@ -11,7 +11,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
@@ -25,6 +25,7 @@ from swarmd.gateways.local import LocalGateway
 from swarmd.gateways.pull import PullGateway
 from swarmd.host.registry import Registry
 from swarmd.host.swarm import HostLimits
+from swarmd.journal.directory import StateDirectory
 from swarmd.logs import configure_logging
 from swarmd.rpc.server import Server
 from swarmd.sockets import SocketClaim
@@ -39,15 +40,24 @@ GC_FIRST_THRESHOLD = 50_000
 class Daemon:
     """One daemon, from `run` to its end."""
 
-    def __init__(self, config: DaemonConfig, *, announce: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        config: DaemonConfig,
+        *,
+        announce: Callable[[str], None] | None = None,
+        gateways: Mapping[str, ServerGateway] | None = None,
+    ) -> None:
+        """`gateways` by name; without them those that every daemon has."""
         self._config = config
         self._announce = announce or _print_line
         self._stopping = asyncio.Event()
         self._claims: list[SocketClaim] = []
         self.addresses: list[Address] = []
+        self._directory = StateDirectory(config.state_dir)
         logs = config.state_dir / "logs"
         self.registry = Registry(
-            _gateways(config, logs),
+            gateways or _gateways(config, logs),
+            directory=None if config.in_memory else self._directory,
             log_directory=logs,
             max_swarms=config.max_swarms,
             limits=HostLimits(config.max_tasks_per_swarm, config.max_watchers_per_swarm, config.max_in_flight),
@@ -70,16 +80,23 @@ class Daemon:
     # -- startup ---------------------------------------------------------------------------------------------------
 
     async def startup(self) -> Server:
-        """Claim the addresses, start the gateways, serve, and say where."""
+        """Claim directory and addresses, answer, take up what was there before, and say that it is ready."""
         config = self._config
         make_private(config.state_dir)
         server = Server(self.registry, max_message_bytes=config.max_message_bytes, channelz=config.channelz)
         try:
+            if not config.in_memory:
+                self._directory.claim()
             for text in config.listen or [str(default_address())]:
                 self.addresses.append(self._bind(server, parse_address(text)))
-            await self.registry.start()
+            self.registry.starting = True
             await server.start()
+            await self.registry.start()
+            await self.registry.recover()
+            self.registry.starting = False
+            await server.serve()
         except BaseException:
+            await server.stop(0)
             self._release()
             raise
         gc.collect()
@@ -106,7 +123,9 @@ class Daemon:
             self._announce(json.dumps({**ready, "state_dir": str(self._config.state_dir)}))
         else:
             self._announce(f"swarmd {__version__} is ready at {', '.join(addresses)}")
-        log.info("ready", addresses=addresses, pid=os.getpid(), in_memory=True)
+        log.info("ready", addresses=addresses, pid=os.getpid(), in_memory=self._config.in_memory)
+        if self._config.in_memory:
+            log.warning("swarms are kept in memory: they are gone when the daemon ends")
 
     # -- main loop -------------------------------------------------------------------------------------------------
 
@@ -162,6 +181,7 @@ class Daemon:
         for claim in self._claims:
             claim.release()
         self._claims.clear()
+        self._directory.release()
 
 
 def serve(config: DaemonConfig) -> int:
@@ -180,7 +200,11 @@ async def _serve(config: DaemonConfig) -> int:
 
 def _gateways(config: DaemonConfig, logs: Path) -> dict[str, ServerGateway]:
     local = LocalGateway(
-        logs, cores=config.local_cores, memory_mib=config.local_memory_mib, kill_grace=config.kill_grace
+        logs,
+        cores=config.local_cores,
+        memory_mib=config.local_memory_mib,
+        kill_grace=config.kill_grace,
+        leave_on_close=config.leaves_tasks,
     )
     return {gateway.name: gateway for gateway in (local, PullGateway())}
 

@@ -7,12 +7,14 @@ calls: neither a timeout nor a caller that gives up stops one that is under way.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from swarmd.core.batch import MAX_BATCH_SIZE, Batch, BatchResult
+from swarmd.core.errors import StorageError
 from swarmd.core.model import MAX_REASON_BYTES
 from swarmd.core.state import SwarmState
 from swarmd.core.status import TaskStatus
@@ -45,6 +47,71 @@ class TickUpdate(StateUpdate):
     """The timeout passed with work left to start, or calls still under way."""
 
 
+class BatchBook(Protocol):
+    """Where batches come from, and where it is noted what becomes of them. The daemon's writes it down."""
+
+    async def take(self, most: int, size: int, request_id: str) -> list[Batch]:
+        """Reserve up to `most` batches of up to `size` tasks; on return nobody else ever gets them."""
+
+    def tell(self, update: StateUpdate) -> Awaitable[object]:
+        """Some of what an engine said of a batch; the rest comes later."""
+
+    def conclude(self, batch: Batch, update: StateUpdate, returned_ids: list[int]) -> Awaitable[object]:
+        """All that an engine said of a batch: it is open no more, and these tasks of it are ready again."""
+
+    def doubt(self, batch: Batch, why: str) -> Awaitable[object]:
+        """What became of a batch is not known."""
+
+
+class DirectBook:
+    """Notes everything in the state at once. Updates are applied by `apply`, or left to the caller of `tick`."""
+
+    def __init__(
+        self,
+        state: SwarmState,
+        *,
+        apply: Callable[[StateUpdate], object] | None,
+        came_back: Callable[[], object] | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._state = state
+        self._apply = apply
+        self._came_back = came_back
+        self._clock = clock
+
+    async def take(self, most: int, size: int, request_id: str) -> list[Batch]:
+        taken: list[Batch] = []
+        while len(taken) < most:
+            batch = self._state.take_batch(size, request_id=request_id, at=self._clock())
+            if batch is None:
+                break
+            taken.append(batch)
+        return taken
+
+    def tell(self, update: StateUpdate) -> Awaitable[object]:
+        if self._apply is not None and update:
+            self._apply(update)
+        return _over()
+
+    def conclude(self, batch: Batch, update: StateUpdate, returned_ids: list[int]) -> Awaitable[object]:
+        if returned_ids:
+            self._state.give_back(batch, returned_ids)
+        self._state.settle(batch)
+        if returned_ids and self._came_back is not None:
+            self._came_back()
+        return self.tell(update)
+
+    def doubt(self, batch: Batch, why: str) -> Awaitable[object]:
+        self._state.doubt(batch, why)
+        return _over()
+
+
+def _over() -> Awaitable[object]:
+    over = asyncio.get_running_loop().create_future()
+    over.set_result(None)
+    return over
+
+
 class Scheduler:
     """Queues what is ready, within the limits.
 
@@ -54,7 +121,8 @@ class Scheduler:
 
     With `apply` each outcome is handed to it the moment it is there (the daemon does this); without it, outcomes are
     for the caller of `tick` to apply, and those that come after their tick are part of the next one's update.
-    `came_back` is called whenever tasks that the engine did not take are ready again: no update tells of that.
+    `came_back` is called whenever tasks that the engine did not take are ready again: no update tells of that. A `book`
+    of one's own takes the place of both.
     """
 
     MAX_BATCH_SIZE = MAX_BATCH_SIZE
@@ -67,6 +135,7 @@ class Scheduler:
         max_in_flight: int = DEFAULT_IN_FLIGHT,
         apply: Callable[[StateUpdate], object] | None = None,
         came_back: Callable[[], object] | None = None,
+        book: BatchBook | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if max_in_flight < 1:
@@ -74,9 +143,8 @@ class Scheduler:
         self._gateway = gateway
         self._state = state
         self._max_in_flight = max_in_flight
-        self._apply = apply
-        self._came_back = came_back
-        self._clock = clock
+        self._book = book or DirectBook(state, apply=apply, came_back=came_back, clock=clock)
+        self._taking = 0
         self._calls: set[asyncio.Task[None]] = set()
         self._asking: set[asyncio.Task[None]] = set()
         self._late = _Outcomes()
@@ -100,19 +168,25 @@ class Scheduler:
         """How many batches are being queued just now."""
         return len(self._calls)
 
-    async def tick(self, timeout: float = -1, *, max_batches: int | None = None) -> TickUpdate:  # noqa: ASYNC109
+    async def tick(
+        self,
+        timeout: float = -1,  # noqa: ASYNC109
+        *,
+        max_batches: int | None = None,
+        request_id: str = "",
+    ) -> TickUpdate:
         """One scheduling iteration: take batches, queue them, and return what changed.
 
         `timeout` in seconds: no new batch starts after it and the tick returns; -1 is unlimited. Tasks that the engine
         refused are ready again, in their old order, once the tick takes no more batches. Raises nothing that a gateway
-        raised: the BatchResult tells.
+        raised: the BatchResult tells. `request_id` is remembered with the batches.
         """
         deadline = None if timeout < 0 else asyncio.get_running_loop().time() + timeout
         run = _Run(self._late)
         self._late = _Outcomes()
         try:
-            timed_out = await self._take(run, deadline, max_batches)
-            self._give_back_refused(run)
+            timed_out = await self._take(run, deadline, max_batches, request_id)
+            await self._give_back_refused(run)
             if run.calls:
                 _, pending = await asyncio.wait(run.calls, timeout=_left(deadline))
                 timed_out = timed_out or bool(pending)
@@ -135,40 +209,53 @@ class Scheduler:
 
     # -- taking ----------------------------------------------------------------------------------------------------
 
-    async def _take(self, run: "_Run", deadline: float | None, max_batches: int | None) -> bool:
+    async def _take(self, run: "_Run", deadline: float | None, max_batches: int | None, request_id: str) -> bool:
         """Start calls until nothing may go any more. Returns whether the deadline ended it."""
         loop, size = asyncio.get_running_loop(), min(MAX_BATCH_SIZE, self._gateway.capabilities.largest_batch)
-        started = 0
-        while (max_batches is None or started < max_batches) and not self._is_closing:
+        left = max_batches
+        while (left is None or left > 0) and not self._is_closing:
             if deadline is not None and loop.time() >= deadline:
                 return self._state.has_work()
-            if len(self._calls) >= self._max_in_flight:
+            free = self._max_in_flight - len(self._calls) - self._taking
+            if free <= 0:
                 if not self._state.has_work():
                     return False
-                await asyncio.wait(self._calls, timeout=_left(deadline), return_when=asyncio.FIRST_COMPLETED)
+                await self._until_one_is_over(deadline)
                 continue
-            batch = self._state.take_batch(size, at=self._clock())
-            if batch is None:
+            wanted = free if left is None else min(free, left)
+            batches = await self._taken(wanted, size, request_id)
+            for batch in batches:
+                self._start_call(batch, run)
+            if len(batches) < wanted:
                 return False
-            started += 1
-            call = asyncio.create_task(self._queue(batch, run), name=f"queue {batch.batch_id}")
-            self._calls.add(call)
-            run.calls.add(call)
-            call.add_done_callback(self._calls.discard)
+            left = None if left is None else left - len(batches)
         return False
 
-    def _give_back_refused(self, run: "_Run") -> None:
+    async def _taken(self, wanted: int, size: int, request_id: str) -> list[Batch]:
+        self._taking += wanted
+        try:
+            return await self._book.take(wanted, size, request_id)
+        finally:
+            self._taking -= wanted
+
+    async def _until_one_is_over(self, deadline: float | None) -> None:
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=_left(deadline), return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await asyncio.sleep(0)  # another tick is taking batches just now
+
+    def _start_call(self, batch: Batch, run: "_Run") -> None:
+        call = asyncio.create_task(self._queue(batch, run), name=f"queue {batch.batch_id}")
+        self._calls.add(call)
+        run.calls.add(call)
+        call.add_done_callback(self._calls.discard)
+
+    def _give_back_refused(self, run: "_Run") -> Awaitable[object]:
         """Only when the tick takes no more: what was refused must not be offered again and again in one tick."""
         run.takes_no_more = True
-        for batch, task_ids in run.refused:
-            self._give_back(batch, task_ids)
-            self._state.settle(batch)
+        back = [self._book.conclude(batch, StateUpdate(), task_ids) for batch, task_ids in run.refused]
         run.refused.clear()
-
-    def _give_back(self, batch: Batch, task_ids: list[int]) -> None:
-        self._state.give_back(batch, task_ids)
-        if self._came_back is not None:
-            self._came_back()
+        return asyncio.gather(*back)
 
     # -- queueing --------------------------------------------------------------------------------------------------
 
@@ -177,14 +264,14 @@ class Scheduler:
         try:
             decision = _decision(batch, await self._gateway.queue_batch(batch) or QueueOutcome())
         except BatchRefusedError as error:
-            self._refused(batch, run, _shortened(str(error)) or "refused by the engine")
+            await self._refused(batch, run, _shortened(str(error)) or "refused by the engine")
         except (OutcomeUnknownError, TimeoutError) as error:
-            self._in_doubt(batch, run, _described(error))
+            await self._in_doubt(batch, run, _described(error))
         except Exception as error:  # noqa: BLE001 - whatever a gateway raises must lose no task
             if self._gateway.capabilities.can_find:
-                self._in_doubt(batch, run, _described(error))
+                await self._in_doubt(batch, run, _described(error))
             else:
-                self._refused(batch, run, _described(error))
+                await self._refused(batch, run, _described(error))
         except BaseException as error:
             self._in_doubt(batch, run, _described(error), ask=not _is_being_cancelled())
             raise
@@ -194,32 +281,33 @@ class Scheduler:
     async def _decided(self, batch: Batch, run: "_Run", decision: "_Decision") -> None:
         """The engine decided: its word becomes an update, and what it did not take comes back."""
         outcome, coming_back = decision
-        if coming_back:
-            self._hand_back(batch, run, coming_back)
-        if not coming_back or run.takes_no_more:
-            self._state.settle(batch)
+        update = StateUpdate(TaskStatuses(list(outcome.groups)))
+        if coming_back and not run.takes_no_more:
+            run.refused.append((batch, coming_back))
+            written = self._book.tell(update)
+        else:
+            written = self._book.conclude(batch, update, coming_back)
         self._tell(run, outcome)
+        try:
+            await written
+        except StorageError as error:  # the daemon has ended but for this: the next one finds the batch in doubt
+            log.warning("the outcome of batch %s is not written down: %s", batch.batch_id, error.message)
         if outcome.batches:
             await self._end_cancelled(batch)
 
-    def _refused(self, batch: Batch, run: "_Run", why: str) -> None:
-        outcome, coming_back = _outcome_of(batch, [Refusal(batch.task_ids.tolist(), why)])
-        self._hand_back(batch, run, coming_back)
-        if run.takes_no_more:
-            self._state.settle(batch)
-        self._tell(run, outcome)
+    async def _refused(self, batch: Batch, run: "_Run", why: str) -> None:
+        await self._decided(batch, run, _outcome_of(batch, [Refusal(batch.task_ids.tolist(), why)]))
 
-    def _hand_back(self, batch: Batch, run: "_Run", task_ids: list[int]) -> None:
-        if run.takes_no_more:
-            self._give_back(batch, task_ids)
-        else:
-            run.refused.append((batch, task_ids))
-
-    def _in_doubt(self, batch: Batch, run: "_Run", why: str, *, ask: bool = True) -> None:
-        self._state.doubt(batch, why)
+    def _in_doubt(self, batch: Batch, run: "_Run", why: str, *, ask: bool = True) -> Awaitable[object]:
         result = BatchResult({}, len(batch), batch.array_id, batch.batch_id, error=f"in doubt: {why}", in_doubt=True)
         self._tell(run, _Outcomes(results=[result]))
-        if ask and self._gateway.capabilities.can_find and not self._is_closing:
+        if ask:
+            self.ask(batch)
+        return self._book.doubt(batch, why)
+
+    def ask(self, batch: Batch) -> None:
+        """Ask the engine, until it says, what became of a batch in doubt."""
+        if self._gateway.capabilities.can_find and not self._is_closing:
             task = asyncio.create_task(self._ask_until_known(batch), name=f"find {batch.batch_id}")
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
@@ -239,7 +327,7 @@ class Scheduler:
     async def _find(self, batch: Batch) -> "_Decision | None":
         """What the engine says of a batch in doubt; None when it cannot say now, whatever it raises."""
         try:
-            answer = await self._gateway.find_batch(batch.swarm_id, batch.batch_id)
+            answer = await self._gateway.find_batch(batch)
             if answer.found is Found.QUEUED:
                 return _decision(batch, answer)
             if answer.found is Found.NOT_QUEUED:
@@ -252,9 +340,7 @@ class Scheduler:
         return None
 
     def _tell(self, run: "_Run", outcome: "_Outcomes") -> None:
-        """Hand an outcome to whoever applies it, and to the answer of its tick or, when that is over, of the next."""
-        if self._apply is not None and outcome.groups:
-            self._apply(StateUpdate(TaskStatuses(list(outcome.groups))))
+        """Hand an outcome to the answer of its tick or, when that is over, of the next."""
         (self._late if run.is_over else run.outcomes).add(outcome)
 
     async def _end_cancelled(self, batch: Batch) -> None:

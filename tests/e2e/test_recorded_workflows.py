@@ -15,7 +15,7 @@ import pytest
 
 from swarmd._pb.swarm.v1 import swarm_pb2, swarm_service_pb2
 from swarmd.client.client import SwarmClient
-from swarmd.rpc.names import TASK_STATUS_FROM_PB
+from swarmd.wire.names import TASK_STATUS_FROM_PB
 from swarmd.workflow import WorkflowPlan, read_wfformat
 from tests.daemon import DaemonProcess, running
 

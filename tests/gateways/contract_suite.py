@@ -121,7 +121,7 @@ class GatewayContract(ABC):
         await gateway.remove_swarm("never heard of")
 
     async def test_find_batch_always_has_an_answer(self, gateway):
-        found = await gateway.find_batch(SWARM, "never heard of")
+        found = await gateway.find_batch(batch_of(self.SUCCEEDS))
         assert isinstance(found, FindOutcome)
         if not gateway.capabilities.can_find:
             assert found.found is Found.UNKNOWN

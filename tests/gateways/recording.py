@@ -18,7 +18,7 @@ from swarmd.gateways.local import LocalGateway
 SWARM = "swarm-1"
 PATIENCE = 15.0
 
-ENDS = frozenset({TaskStatus.DONE, TaskStatus.ERROR_RECOVERABLE, TaskStatus.ADJUSTING_RESOURCES})
+ENDS = frozenset({TaskStatus.DONE, TaskStatus.ERROR_RECOVERABLE, TaskStatus.ADJUSTING_RESOURCES, TaskStatus.REGISTERED})
 
 
 def batch_of(
@@ -110,8 +110,11 @@ async def local_engine(
     memory_mib: int | None = None,
     kill_grace: float = 0.3,
     swarm: SwarmInfo | None = None,
+    leave_on_close: bool = False,
 ):
-    gateway = LocalGateway(folder / "logs", cores=cores, memory_mib=memory_mib, kill_grace=kill_grace)
+    gateway = LocalGateway(
+        folder / "logs", cores=cores, memory_mib=memory_mib, kill_grace=kill_grace, leave_on_close=leave_on_close
+    )
     record = Record()
     await gateway.start(record.report)
     await gateway.add_swarm(swarm or SwarmInfo(SWARM))

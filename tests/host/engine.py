@@ -84,8 +84,8 @@ class Engine(ServerGateway):
         finally:
             self.calls_now -= 1
 
-    async def find_batch(self, swarm_id: str, batch_id: str) -> FindOutcome:
-        self.asked.append(batch_id)
+    async def find_batch(self, batch: Batch) -> FindOutcome:
+        self.asked.append(batch.batch_id)
         if not self.answers:
             return FindOutcome(Found.UNKNOWN)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]

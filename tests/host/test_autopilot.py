@@ -5,10 +5,12 @@ import asyncio
 import pytest
 
 from swarmd.core.batch import Batch
+from swarmd.core.events import Configured, Created, SwarmSettings
 from swarmd.core.loading import Load
 from swarmd.core.model import Array, TaskResources
+from swarmd.core.swarm import Swarm
 from swarmd.gateways.contract import BatchRefusedError, FindOutcome, Found, OutcomeUnknownError
-from swarmd.host.swarm import HostedSwarm, SwarmSettings
+from swarmd.host.swarm import HostedSwarm
 from tests.core.builders import a_task, news, statuses, well
 from tests.host.engine import Answer, Engine, Gate, raising, settled
 
@@ -25,7 +27,9 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 async def hosted(engine: Engine, *tasks: object, **settings: object) -> HostedSwarm:
     from swarmd.core.columns import TaskColumns
 
-    swarm = HostedSwarm(SwarmSettings("s", autopilot=True, **settings), engine, batch_prefix="s")  # type: ignore[arg-type]
+    created = Created(SwarmSettings("s", autopilot=True, **settings), "token")  # type: ignore[arg-type]
+    swarm = HostedSwarm(Swarm(created, 0.0), engine)
+    swarm.start()
     columns = TaskColumns.from_tasks(tasks)  # type: ignore[arg-type]
     await swarm.load(Load([Array(1)], [TaskResources(1)], columns))
     return swarm
@@ -100,7 +104,7 @@ async def test_turned_off_it_ticks_no_more_and_the_call_under_way_ends_by_itself
     engine = Engine(gate, largest_batch=1)
     swarm = await hosted(engine, *(a_task(n) for n in range(1, 20)))
     await settled(lambda: engine.calls_now == 8, "calls under way")
-    swarm.configure(autopilot=False)
+    await swarm.configure(Configured(autopilot=False))
     assert not swarm.autopilot
     gate.open()
     await settled(lambda: not swarm.scheduler.calls_under_way, "the end of the calls")
@@ -108,8 +112,8 @@ async def test_turned_off_it_ticks_no_more_and_the_call_under_way_ends_by_itself
 
     assert len(engine.batches) == 8
     assert statuses(swarm.state) == "Q" * 8 + "G" * 11
-    swarm.configure(autopilot=True)
-    swarm.configure(autopilot=True)
+    await swarm.configure(Configured(autopilot=True))
+    await swarm.configure(Configured(autopilot=True))
     await settled(lambda: statuses(swarm.state) == "Q" * 19, "the rest")
     await swarm.drain(1)
 
@@ -120,6 +124,6 @@ async def test_it_bears_pauses_limits_and_wrong_news():
     await asyncio.sleep(0.03)
     assert engine.batches == []
     swarm.report(news("D", [99]))
-    swarm.configure(paused=False)
+    await swarm.configure(Configured(paused=False))
     await settled(lambda: statuses(swarm.state) == "QQQ", "all queued")
     await swarm.drain(1)

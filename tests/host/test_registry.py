@@ -7,11 +7,12 @@ import pytest
 
 from swarmd.core.columns import TaskColumns
 from swarmd.core.errors import AlreadyExistsError, NotFoundError, UnavailableError
+from swarmd.core.events import SwarmSettings
 from swarmd.core.loading import Load
 from swarmd.core.model import Array, TaskResources
 from swarmd.gateways.pull import PullGateway
 from swarmd.host.registry import Registry
-from swarmd.host.swarm import HostedSwarm, SwarmSettings
+from swarmd.host.swarm import HostedSwarm
 from tests.core.builders import a_task, news, statuses
 from tests.host.engine import Engine, Gate, settled
 

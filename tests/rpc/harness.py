@@ -20,10 +20,12 @@ from swarmd._pb.swarm.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from swarmd._pb.swarm.v1.swarm_service_pb2_grpc import SwarmServiceStub
 from swarmd.addresses import Address
 from swarmd.core.checks import inconsistencies
+from swarmd.core.comparing import differences
 from swarmd.core.state import SwarmState
 from swarmd.gateways.pull import PullGateway
 from swarmd.host.registry import Registry
 from swarmd.host.swarm import HostedSwarm, HostLimits
+from swarmd.journal.directory import StateDirectory
 from swarmd.rpc.server import Server
 from tests.host.engine import Engine
 
@@ -110,13 +112,24 @@ async def serving(
     limits: HostLimits | None = None,
     max_message_bytes: int = 4 * MIB,
 ) -> AsyncIterator[Rpc]:
-    """A server with the gateways `engine` (does what the test says) and `pull`."""
+    """A server with the gateways `engine` (does what the test says) and `pull`.
+
+    At the end every swarm is read from its journal once more: it must be the same in everything.
+    """
     engine = engine or Engine(can_cancel=True)
-    registry = Registry({"engine": engine, "pull": PullGateway()}, max_swarms=max_swarms, limits=limits)
+    state = home / "state"
+    state.mkdir(exist_ok=True)
+    directory = StateDirectory(state)
+    directory.claim()
+    registry = Registry(
+        {"engine": engine, "pull": PullGateway()}, directory=directory, max_swarms=max_swarms, limits=limits
+    )
     server = Server(registry, max_message_bytes=max_message_bytes)
     address = server.bind(Address(path=home / "s.sock"))
     await registry.start()
+    await registry.recover()
     await server.start()
+    await server.serve()
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 64 * MIB)]
     channel = grpc.aio.insecure_channel(address.target, options=options)
     rpc = Rpc(registry, server, engine, address, channel)
@@ -130,6 +143,12 @@ async def serving(
             await each.close()
         await server.stop(5)
         await registry.close()
+        directory.release()
+    for hosted in registry.all():
+        recovered = directory.store(hosted.swarm_id).recover()
+        assert recovered.warnings == []
+        recovered.swarm.state.batch_prefix = hosted.state.batch_prefix  # a new one each time
+        assert differences(hosted.swarm, recovered.swarm) == []
 
 
 # -- messages ------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ async def test_an_empty_request_makes_a_swarm_with_defaults(rpc: Rpc):
     assert swarm.workflow_run_status == state_pb2.WORKFLOW_RUN_STATUS_RUNNING
     assert swarm.outcome == swarm_pb2.SWARM_OUTCOME_UNFINISHED
     assert swarm.revision == 0
-    assert swarm.in_memory
+    assert not swarm.in_memory
     assert swarm.create_time.seconds > 1_500_000_000
 
 

@@ -28,8 +28,14 @@ def serve(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Where the output of tasks goes. Default: ~/.local/state/swarmd.",
+            help="Where swarms and the output of tasks are kept. Default: ~/.local/state/swarmd.",
             rich_help_panel=ADDRESSES,
+        ),
+    ] = None,
+    in_memory: Annotated[
+        bool | None,
+        typer.Option(
+            "--in-memory", help="Keep no swarm on disk: all are gone when it ends.", rich_help_panel=ADDRESSES
         ),
     ] = None,
     ready_json: Annotated[
@@ -57,6 +63,14 @@ def serve(
         typer.Option(
             metavar="SECONDS",
             help="Between TERM and KILL for a task that is to end. Default: 5.",
+            rich_help_panel=LOCAL,
+        ),
+    ] = None,
+    on_stop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="kill|leave",
+            help="Running tasks at a wanted stop: kill them, or leave them to the next daemon. Default: leave.",
             rich_help_panel=LOCAL,
         ),
     ] = None,

@@ -3,7 +3,7 @@
 `TaskColumns.from_tasks` makes them of plain values; programs that have arrays already fill them in directly.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,20 @@ from swarmd.core.text import TextBlock
 
 Int32s = NDArray[np.int32]
 Scales = Mapping[str, float]
+
+_PLAIN = (
+    "task_ids",
+    "array_ids",
+    "task_resources_ids",
+    "upstream_counts",
+    "upstream_ids",
+    "priorities",
+    "max_attempts",
+    "statuses",
+    "attempts",
+    "failed_attempts",
+)
+"""The columns that are nothing but numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,21 +144,29 @@ class TaskColumns:
         def column(name: str) -> NDArray[np.generic]:
             return np.concatenate([getattr(part, name) for part in parts])
 
-        plain = (
-            "task_ids",
-            "array_ids",
-            "task_resources_ids",
-            "upstream_counts",
-            "upstream_ids",
-            "priorities",
-        )
-        more = ("max_attempts", "statuses", "attempts", "failed_attempts")
         return cls(
-            **{name: column(name) for name in plain + more},  # type: ignore[arg-type]
+            **{name: column(name) for name in _PLAIN},  # type: ignore[arg-type]
             names=TextBlock.joined([part.names for part in parts]),
             commands=TextBlock.joined([part.commands for part in parts]),
             scales=np.concatenate(scales),
             scale_sets=scale_sets.sets,
+        )
+
+
+def parts_of(tasks: TaskColumns, size: int) -> Iterator[TaskColumns]:
+    """The same tasks in parts of at most so many."""
+    ends = np.cumsum(tasks.upstream_counts)
+    for start in range(0, len(tasks), size):
+        end = min(start + size, len(tasks))
+        first_edge = int(ends[start - 1]) if start else 0
+        plain = {name: getattr(tasks, name)[start:end] for name in _PLAIN if name != "upstream_ids"}
+        yield TaskColumns(
+            **plain,
+            upstream_ids=tasks.upstream_ids[first_edge : int(ends[end - 1])],
+            names=tasks.names.part(start, end),
+            commands=tasks.commands.part(start, end),
+            scales=tasks.scales[start:end],
+            scale_sets=tasks.scale_sets,
         )
 
 

@@ -71,3 +71,21 @@ class UnavailableError(SwarmdError):
     """Not now; trying again later is safe."""
 
     default_reason = "UNAVAILABLE"
+
+
+class StorageError(SwarmdError):
+    """The change cannot be written down now: the disk is full, or fails. Nothing of it was done."""
+
+    default_reason = "STORAGE_FAILED"
+
+
+class StorageFullError(StorageError, LimitExceededError):
+    """There is no room left to write the change down. Nothing of it was done."""
+
+    default_reason = "STORAGE_FULL"
+
+
+class DamagedError(SwarmdError):
+    """What was written down cannot be what was written: the sentence says where."""
+
+    default_reason = "DAMAGED"

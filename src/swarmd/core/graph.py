@@ -57,6 +57,10 @@ class Upstreams:
         counts = self._offsets[rows + 1] - starts
         return np.repeat(np.arange(len(rows)), counts), self._targets[spread(starts, counts)]
 
+    def columns(self) -> tuple[Int64s, Rows]:
+        """Where the upstreams of each row begin and end, and all of them. Views that no later row changes."""
+        return self._offsets[: self.size + 1], self._targets[: self.edge_count]
+
     @property
     def nbytes(self) -> int:
         return int(self._offsets.nbytes + self._targets.nbytes)
@@ -118,6 +122,13 @@ class Downstreams:
         if not self._segments:
             return np.zeros(0, dtype=np.int32)
         return np.concatenate([segment.gather(rows) for segment in self._segments])
+
+    def edges(self) -> tuple[Rows, Rows]:
+        """All edges in no special order, for checks: the upstream and the downstream of each."""
+        none = np.zeros(0, dtype=np.int32)
+        pairs = [segment.edges() for segment in self._segments]
+        sources, targets = [none, *(each for each, _ in pairs)], [none, *(each for _, each in pairs)]
+        return np.concatenate(sources), np.concatenate(targets)
 
     @property
     def nbytes(self) -> int:

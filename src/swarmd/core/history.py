@@ -5,6 +5,7 @@ and the newest texts of a swarm. What happens to very many tasks at once is kept
 """
 
 from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,7 +36,7 @@ class AttemptRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bulk:
+class Bulk:
     """One record for each of very many tasks, by ascending rows."""
 
     serial: int
@@ -60,7 +61,7 @@ class History:
     def __init__(self) -> None:
         self._records: dict[int, list[tuple[int, AttemptRecord]]] = {}
         """Each with its serial number, which says what came first, here or in the bulks."""
-        self._bulks: list[_Bulk] = []
+        self._bulks: list[Bulk] = []
         self._next_serial = 0
         self._texts: deque[tuple[int, AttemptRecord]] = deque()
         self._text_bytes = 0
@@ -89,7 +90,7 @@ class History:
         if len(rows) >= BULK_FROM:
             order = np.argsort(rows, kind="stable")
             columns = rows[order], attempts[order], status, queued_at[order], changed_at[order]
-            self._bulks.append(_Bulk(self._serial(), *columns, reason))
+            self._bulks.append(Bulk(self._serial(), *columns, reason))
             return
         values = (rows.tolist(), attempts.tolist(), queued_at.tolist(), changed_at.tolist())
         for row, attempt, queued, changed in zip(*values, strict=True):
@@ -112,6 +113,22 @@ class History:
         """Why the task's last attempt failed or it was cancelled; empty when neither happened."""
         return next((each.reason for each in reversed(self.of(row)) if each.status not in _NO_FAILURE), "")
 
+    def frozen(self) -> "FrozenHistory":
+        """What it holds now. Costs no more than a reference a task, a bulk and a text."""
+        return FrozenHistory(dict(self._records), list(self._bulks), self._next_serial, list(self._texts))
+
+    def fill(
+        self,
+        records: dict[int, list[tuple[int, AttemptRecord]]],
+        bulks: list[Bulk],
+        last_serial: int,
+        texts: Iterable[tuple[int, AttemptRecord]],
+    ) -> None:
+        """Make an empty history hold what was frozen of another; the records of `texts` are the same objects."""
+        self._records, self._bulks, self._next_serial = records, bulks, last_serial
+        self._texts = deque(texts)
+        self._text_bytes = sum(len(record.reason) for _, record in self._texts)
+
     def _serial(self) -> int:
         self._next_serial += 1
         return self._next_serial
@@ -124,3 +141,25 @@ class History:
             for place, (serial, record) in enumerate(records):
                 if record is oldest:
                     records[place] = serial, replace(record, reason="(no longer kept)")
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenHistory:
+    """A history as it was at one moment, to be read in another thread while it goes on.
+
+    The lists in it are still those of the history: what came later is left out when they are read. What a task had too
+    much of since, and texts that had to go since, are gone here too, as they are once the same events come again.
+    """
+
+    lists: dict[int, list[tuple[int, AttemptRecord]]]
+    bulks: list[Bulk]
+    last_serial: int
+    texts: list[tuple[int, AttemptRecord]]
+    """The records whose text counts towards the budget, oldest first; some have left the list of their task."""
+
+    def records(self) -> Iterator[tuple[int, int, AttemptRecord]]:
+        """Row, serial number and record, by ascending rows and then oldest first."""
+        for row in sorted(self.lists):
+            for serial, record in list(self.lists[row]):  # copied in one go, which no other thread can come between
+                if serial <= self.last_serial:
+                    yield row, serial, record

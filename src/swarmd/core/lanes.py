@@ -10,7 +10,7 @@ column says which entry is the living one (0: none), so a task leaves its lane b
 """
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -45,11 +45,14 @@ class Lane:
         self.key: Key | None = None
 
     def insert(self, rows: Rows, seqs: Int64s) -> None:
-        """Put tasks where their numbers belong, which is at or near the front."""
-        end = bisect_left(self.seqs, int(seqs[-1]), self.head)
+        """Put tasks where their numbers belong, which is at or near the front.
+
+        An entry of theirs that had died in its place would live again by its number: each number is kept once.
+        """
+        end = bisect_right(self.seqs, int(seqs[-1]), self.head)
         merged_seqs = np.concatenate((np.array(self.seqs[self.head : end], dtype=np.int64), seqs))
         merged_rows = np.concatenate((np.array(self.rows[self.head : end], dtype=np.int32), rows))
-        order = np.argsort(merged_seqs, kind="stable")
+        _, order = np.unique(merged_seqs, return_index=True)
         start = max(0, end - len(order))  # the places of what was taken are free again: nothing behind has to move
         self.seqs[start:end] = array("q", merged_seqs[order].tobytes())
         self.rows[start:end] = array("i", merged_rows[order].tobytes())
@@ -230,6 +233,23 @@ class ReadyQueue:
             self._relist(lane, len(part_rows) // _ROW_BYTES)
         return lanes.array_row[lane_rows]
 
+    @property
+    def counters(self) -> tuple[int, int]:
+        """The numbers that come next at the back and at the front."""
+        return self._next_back, self._next_front
+
+    def refill(self, ready_seq: Int64s, counters: tuple[int, int], lanes: "LaneTable") -> Rows:
+        """Let tasks wait, by the numbers they had, in a queue that is empty. Returns the arrays to be refreshed."""
+        self.ready_seq = ready_seq
+        self._next_back, self._next_front = counters
+        rows = np.flatnonzero(ready_seq).astype(np.int32)
+        if not len(rows):
+            return rows
+        self.live = len(rows)
+        seqs, lane_rows = ready_seq[rows], lanes.of_task[rows]
+        order = np.lexsort((seqs, lane_rows))
+        return self._push_groups(_by_lane(lane_rows[order], rows[order], seqs[order]), lanes)
+
     def remove(self, rows: Rows, lanes: "LaneTable") -> Rows:
         """Take ready tasks out of their lanes, wherever they stand. Returns the arrays to be refreshed."""
         lane_rows = lanes.of_task[rows]
@@ -318,6 +338,16 @@ class ReadyQueue:
             pairs = zip(lane.rows[lane.head :], lane.seqs[lane.head :], strict=True)
             found[row] = [task for task, seq in pairs if int(self.ready_seq[task]) == seq]
         return found
+
+    def waiting(self) -> tuple[Rows, Int64s]:
+        """The same as columns, for checks: the task rows and the numbers of all lanes, by ascending lane rows."""
+        rows, seqs = array("i"), array("q")
+        for _, lane in sorted(self._lanes.items()):
+            rows.extend(lane.rows[lane.head :])
+            seqs.extend(lane.seqs[lane.head :])
+        all_rows, all_seqs = np.array(rows, dtype=np.int32), np.array(seqs, dtype=np.int64)
+        alive = self.ready_seq[all_rows] == all_seqs
+        return all_rows[alive], all_seqs[alive]
 
 
 class LaneTable:

@@ -5,7 +5,6 @@ come in as `at`, in seconds since the epoch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swarmd.core import explain as explaining
-from swarmd.core.applying import Folder, record_attempts, resolve
+from swarmd.core.applying import Folder, ResolvedUpdate, record_attempts, resolve
 from swarmd.core.batch import MAX_BATCH_SIZE, Batch
 from swarmd.core.change import Change
 from swarmd.core.columns import TaskColumns
@@ -22,6 +21,7 @@ from swarmd.core.history import History
 from swarmd.core.ids import ABSENT, Rows, distinct
 from swarmd.core.loading import Load, LoadPlan, check_limit, plan_load
 from swarmd.core.model import DEFAULT_SWARM_LIMIT, Array, Task, TaskResources
+from swarmd.core.reservations import OpenBatch, Reservations
 from swarmd.core.selecting import Selector, narrowed, select
 from swarmd.core.status import FINAL_CODES, Code, RunStatus, TaskStatus
 from swarmd.core.table import Table
@@ -35,17 +35,6 @@ class Outcome(StrEnum):
     UNFINISHED = "UNFINISHED"
     DONE = "DONE"
     ERROR = "ERROR"
-
-
-@dataclass(frozen=True, slots=True)
-class OpenBatch:
-    """A batch whose outcome is not there yet."""
-
-    batch: Batch
-    taken_at: float
-    in_doubt: bool = False
-    doubt: str = ""
-    """Why it is in doubt."""
 
 
 class SwarmState:
@@ -72,11 +61,15 @@ class SwarmState:
         self.sync_time: datetime | None = None
         self.history = History()
         self.table = Table(max_concurrently_running)
-        self.open_batches: dict[str, OpenBatch] = {}
-        self._batch_count = 0
+        self.reservations = Reservations(self.table, self.history, swarm_id)
         self._staged: LoadPlan | None = None
 
     # -- how it stands ---------------------------------------------------------------------------------------------
+
+    @property
+    def open_batches(self) -> dict[str, OpenBatch]:
+        """Batches whose outcome is not there yet, by id."""
+        return self.reservations.open
 
     @property
     def max_concurrently_running(self) -> int:
@@ -147,16 +140,12 @@ class SwarmState:
 
     def counts(self) -> Counts:
         """How many tasks stand where."""
-        return Counts.of(self.table.usage.totals, ready=self.ready_count, in_doubt=self._in_doubt_count())
+        return Counts.of(self.table.usage.totals, ready=self.ready_count, in_doubt=self.reservations.in_doubt_count())
 
     def array_counts(self, array_id: int) -> Counts:
         """The same for one array."""
-        in_doubt = self._in_doubt_count(array_id)
+        in_doubt = self.reservations.in_doubt_count(array_id)
         return counts_of_array(self.table, self._array_row(array_id), in_doubt=in_doubt)
-
-    def _in_doubt_count(self, array_id: int | None = None) -> int:
-        doubtful = [each.batch for each in self.open_batches.values() if each.in_doubt]
-        return sum(len(self._still_reserved(batch)) for batch in doubtful if array_id in (None, batch.array_id))
 
     # -- loading ---------------------------------------------------------------------------------------------------
 
@@ -183,6 +172,11 @@ class SwarmState:
         self.table.names.extend(plan.load.tasks.names)
         self.table.commands.extend(plan.load.tasks.commands)
         self.table.upstreams.extend_at(plan.upstream_offsets, plan.upstream_rows)
+
+    @property
+    def has_staged_load(self) -> bool:
+        """Whether a load is on its way in, and the columns do not fit each other yet."""
+        return self._staged is not None
 
     def commit_load(self, plan: LoadPlan, *, at: float = 0.0) -> Change:
         """Apply a plan. Anything but another load may have come between."""
@@ -234,48 +228,25 @@ class SwarmState:
 
     # -- scheduling ------------------------------------------------------------------------------------------------
 
-    def take_batch(self, max_size: int = MAX_BATCH_SIZE, *, at: float = 0.0) -> Batch | None:
+    def take_batch(self, max_size: int = MAX_BATCH_SIZE, *, request_id: str = "", at: float = 0.0) -> Batch | None:
         """Reserve the batch that goes next, of at most `max_size` and never over 500; None when nothing may go.
 
         Its tasks are active at once and their attempts raised. Every batch must come back through `settle` or
         `give_back`. Cost: what is taken, whatever is waiting.
         """
         room = min(self.available_capacity, max_size, MAX_BATCH_SIZE)
-        lane = self.table.queue.next_lane() if room > 0 else None
-        if lane is None:
+        if room <= 0:
             return None
-        table = self.table
-        rows, seqs = table.queue.take(lane, min(room, table.usage.room(lane.array_row), lane.live))
-        table.status[rows] = Code.RESERVED
-        attempts = table.attempt[rows] + np.int32(1)
-        table.attempt[rows] = attempts
-        table.queued_at[rows] = at
-        table.usage.move_same(lane.array_row, Code.REGISTERED, Code.RESERVED, len(rows))
-        table.queue.refresh(lane.array_row, has_room=table.usage.has_room(lane.array_row))
-        self._batch_count += 1
-        batch = Batch(
-            swarm_id=self.swarm_id,
-            batch_id=f"{self.batch_prefix or self.swarm_id or 'batch'}-{self._batch_count}",
-            array=table.arrays[lane.array_row],
-            task_resources=table.resources[int(table.lanes.resources_row[lane.row])],
-            priority=lane.priority,
-            task_ids=table.task_id[rows],
-            attempts=attempts,
-            rows=rows,
-            seqs=seqs,
-            table=table,
-        )
-        self.open_batches[batch.batch_id] = OpenBatch(batch, at)
-        return batch
+        prefix = self.batch_prefix or self.swarm_id or "batch"
+        return self.reservations.take(room, prefix, request_id, at)
 
     def settle(self, batch: Batch) -> None:
         """The engine answered. Tasks that it took stay reserved until an update says what became of them."""
-        self.open_batches.pop(batch.batch_id, None)
+        self.reservations.settle(batch)
 
     def doubt(self, batch: Batch, why: str) -> None:
         """Nobody knows what became of the batch: its tasks stay reserved until `settle` or `give_back`."""
-        known = self.open_batches[batch.batch_id]
-        self.open_batches[batch.batch_id] = OpenBatch(batch, known.taken_at, in_doubt=True, doubt=why)
+        self.reservations.doubt(batch, why)
 
     def give_back(self, batch: Batch, task_ids: Sequence[int] | None = None) -> int:
         """The engine did not take the batch, or these tasks of it: they are ready again, where they were before.
@@ -284,38 +255,11 @@ class SwarmState:
         spent as a number and not as a failure. Returns how many tasks came back. A batch that comes back whole is
         closed; after a part of it, `settle` closes it.
         """
-        if task_ids is None:
-            self.open_batches.pop(batch.batch_id, None)
-        table = self.table
-        places = self._still_reserved(batch)
-        if task_ids is not None:
-            places = places[np.isin(batch.task_ids[places], np.asarray(task_ids, dtype=np.int64))]
-        rows, seqs = batch.rows[places], batch.seqs[places]
-        if len(rows):
-            array_rows = table.array_rows(rows)
-            table.usage.move_same(int(array_rows[0]), Code.RESERVED, Code.REGISTERED, len(rows))
-            table.status[rows] = Code.REGISTERED
-            waits = table.upstreams_left[rows] > 0  # an upstream was reset meanwhile
-            if not waits.all():
-                table.queue.restore(rows[~waits], seqs[~waits], table.lanes)
-            table.refresh(array_rows[:1])
-        return len(rows)
-
-    def _still_reserved(self, batch: Batch) -> Rows:
-        """The places of those of its tasks that no news has reached."""
-        reserved = self.table.status[batch.rows] == Code.RESERVED
-        return np.flatnonzero(reserved & (self.table.attempt[batch.rows] == batch.attempts)).astype(np.int32)
+        return self.reservations.give_back(batch, task_ids)
 
     def cancelled_in(self, batch: Batch) -> NDArray[np.intp]:
         """The places of those of its tasks that were cancelled since it was taken, also when they were reset since."""
-        table = self.table
-        same = table.attempt[batch.rows] == batch.attempts
-        cancelled = same & (table.status[batch.rows] == Code.CANCELLED)
-        elsewhere = np.flatnonzero(~cancelled & (~same | (table.status[batch.rows] == Code.REGISTERED)))
-        for place in elsewhere.tolist():
-            attempt = int(batch.attempts[place])
-            cancelled[place] = self.history.has(int(batch.rows[place]), attempt, TaskStatus.CANCELLED)
-        return np.flatnonzero(cancelled)
+        return self.reservations.cancelled_in(batch)
 
     # -- news ------------------------------------------------------------------------------------------------------
 
@@ -325,8 +269,17 @@ class SwarmState:
         Raises InvalidInputError or NotFoundError, with nothing changed, for an unknown task or array, a status that
         news cannot carry, attempts that do not fit, or a negative limit. Stale news is listed in `ignored`.
         """
-        resolved = resolve(self.table, update)
-        change = Change(at=at)
+        return self.apply_resolved(update, self.check_update(update), at=at)
+
+    def check_update(self, update: StateUpdate) -> ResolvedUpdate:
+        """What an update means here. What is right stays right, whatever happens to the swarm. Raises as above."""
+        return resolve(self.table, update)
+
+    def apply_resolved(self, update: StateUpdate, resolved: ResolvedUpdate, *, at: float = 0.0) -> Change:
+        """Fold in an update that was found to be right."""
+        return self._fold(update, resolved, Change(at=at))
+
+    def _fold(self, update: StateUpdate, resolved: ResolvedUpdate, change: Change) -> Change:
         folder = Folder(self.table, self.history, change)
         for group in resolved.groups:
             folder.apply(group)
@@ -342,14 +295,8 @@ class SwarmState:
         if update.sync_time is not None and update.sync_time != self.sync_time:
             self.sync_time = update.sync_time
             change.settings_changed = True
-        self._drop_settled_doubts()
+        self.reservations.drop_settled_doubts()
         return self._close(change)
-
-    def _drop_settled_doubts(self) -> None:
-        """A batch in doubt of which news has reached every task is in doubt no more."""
-        for batch_id, known in list(self.open_batches.items()):
-            if known.in_doubt and not len(self._still_reserved(known.batch)):
-                del self.open_batches[batch_id]
 
     # -- commands --------------------------------------------------------------------------------------------------
 
@@ -359,14 +306,21 @@ class SwarmState:
         paused: bool | None = None,
         fail_fast: bool | None = None,
         touched: bool = False,
+        update: StateUpdate | None = None,
         at: float = 0.0,
     ) -> Change:
-        """Set switches; None: stays. `touched` says that something changed that others keep beside the state."""
+        """Set switches; None: stays. `touched` says that something changed that others keep beside the state.
+
+        Together with an update it is one change, or none when the update is wrong: raises as `apply_update` does.
+        """
+        resolved = None if update is None else self.check_update(update)
         change = Change(at=at, settings_changed=touched)
         if paused is not None and paused != self.paused:
             self.paused, change.settings_changed = paused, True
         if fail_fast is not None and fail_fast != self.fail_fast:
             self.fail_fast, change.settings_changed = fail_fast, True
+        if update is not None and resolved is not None:
+            return self._fold(update, resolved, change)
         return self._close(change)
 
     def cancel(self, selector: Selector, *, reason: str = "", at: float = 0.0) -> Change:

@@ -166,6 +166,15 @@ class Table:
             keys.append((int(self.lanes.priority[lane]), int(self.lanes.array_row[lane]), resources_row))
         self.lanes.of_task[rows] = self.lanes.intern(keys)
 
+    @property
+    def adjusted(self) -> Mapping[tuple[int, int], int]:
+        """The row of all resources that were scaled up, by the row they came from and the place of the scales."""
+        return self._adjusted
+
+    def remember_adjusted(self, adjusted: Mapping[tuple[int, int], int]) -> None:
+        """Some of the resources are others scaled up, so that the same is not added again."""
+        self._adjusted.update(adjusted)
+
     def _scaled(self, resources_row: int, scales: int) -> int:
         if not scales:
             return resources_row

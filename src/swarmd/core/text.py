@@ -1,6 +1,7 @@
 """Names and commands of a million tasks without a million Python strings: one buffer and the end of each text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
@@ -42,10 +43,37 @@ class TextColumn:
         start = int(self._ends[place - 1]) if place else 0
         return self._buffer[start : int(self._ends[place])].decode()
 
+    def frozen(self) -> "FrozenTexts":
+        """What it holds now, whatever is appended later. Costs nothing."""
+        ends = self._ends[: self._used]
+        return FrozenTexts(self._buffer, int(ends[-1]) if len(ends) else 0, ends, self.size)
+
+    def fill(self, data: bytearray, ends: NDArray[np.int64], size: int) -> None:
+        """Make an empty column hold what was frozen of another; the rows before the first end have no text."""
+        self._buffer, self._ends = data, ends
+        self._used, self._skipped, self.size = len(ends), size - len(ends), size
+
     @property
     def nbytes(self) -> int:
         """What it costs beyond the text itself."""
         return int(self._ends.nbytes)
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenTexts:
+    """A column as it was at one moment. The buffer is still that of the column, and is only appended to."""
+
+    buffer: bytearray
+    length: int
+    """How much of the buffer belongs to it."""
+    ends: NDArray[np.int64]
+    """Where each text ends, those before the first row that had one aside."""
+    size: int
+
+    def pieces(self, piece_bytes: int = 1 << 20) -> Iterator[bytearray]:
+        """Its texts, joined, as copies of a bounded size: a view would forbid the column to grow."""
+        for start in range(0, self.length, piece_bytes):
+            yield self.buffer[start : min(start + piece_bytes, self.length)]
 
 
 class TextBlock:
@@ -69,6 +97,32 @@ class TextBlock:
             return None
         over = np.flatnonzero(np.diff(self.ends, prepend=0) > limit)
         return int(over[0]) if len(over) else None
+
+    def part(self, start: int, end: int) -> "TextBlock":
+        """The texts of these places."""
+        part = TextBlock(empty=end - start)
+        if self.ends is not None and end > start:
+            first = int(self.ends[start - 1]) if start else 0
+            part.data = bytes(memoryview(self.data)[first : int(self.ends[end - 1])])
+            part.ends = self.ends[start:end] - first
+        return part
+
+    @classmethod
+    def encoded(cls, data: bytes, ends: NDArray[np.int64] | None, size: int) -> "TextBlock":
+        """The block with this data, of `size` texts that end there. Raises ValueError when these do not fit."""
+        block = cls(empty=size)
+        if ends is None:
+            fits = not data
+        else:
+            fits = (
+                len(ends) == size
+                and bool(np.all(np.diff(ends, prepend=0) >= 0))
+                and ((int(ends[-1]) if size else 0) == len(data))
+            )
+        if not fits:
+            raise ValueError("the texts do not end where their data does")
+        block.data, block.ends = data, ends
+        return block
 
     @classmethod
     def joined(cls, blocks: Sequence["TextBlock"]) -> "TextBlock":

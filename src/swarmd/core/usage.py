@@ -110,6 +110,14 @@ class Usage:
         self._limits[array_row] = new
         return new != old
 
+    def limits(self) -> Rows:
+        """The limits of all arrays, `UNLIMITED` for none. A view, not to be written to."""
+        return self._limits[: self.array_count]
+
+    def active_by_array(self) -> Rows:
+        """The active tasks of all arrays. A view, not to be written to."""
+        return self._active[: self.array_count]
+
     def active_of(self, array_row: int) -> int:
         return int(self._active[array_row])
 

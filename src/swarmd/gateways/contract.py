@@ -83,6 +83,8 @@ class SwarmInfo:
     """Where commands start, for gateways that run them on this machine; None: the daemon's own."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Added to the environment of every command, likewise."""
+    token: str = ""
+    """Tells this swarm from others that had its id before. Empty: it lives in memory, and ends with the daemon."""
 
 
 class ServerGateway(ABC):
@@ -114,9 +116,18 @@ class ServerGateway(ABC):
     async def queue_batch(self, batch: Batch) -> QueueOutcome | None:
         """Hand a batch to the engine; `batch.tasks()` says what to run. None: every task was taken."""
 
-    async def find_batch(self, swarm_id: str, batch_id: str) -> FindOutcome:
-        """What became of a batch whose outcome is in doubt."""
-        del swarm_id, batch_id
+    async def resume(self, batches: Sequence[Batch]) -> None:
+        """After a restart of the daemon, once for each swarm, after `add_swarm`: what the engine was given before it.
+
+        The attempts are those that the state says are queued or further (batches in doubt are not among them: these are
+        asked after with `find_batch`). They come grouped by array and resources, in groups of any size, with an empty
+        `batch_id`. What became of them meanwhile is reported like any news.
+        """
+        del batches
+
+    async def find_batch(self, batch: Batch) -> FindOutcome:
+        """What became of a batch whose outcome is in doubt. An earlier daemon may have begun to queue it."""
+        del batch
         return FindOutcome(Found.UNKNOWN)
 
     async def cancel_tasks(self, swarm_id: str, task_ids: Sequence[int], attempts: Sequence[int], reason: str) -> None:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from swarmd.core.errors import StorageError
+
 if TYPE_CHECKING:
     from swarmd.host.swarm import HostedSwarm
 
@@ -14,6 +16,7 @@ TICK_SECONDS = 0.5
 """How long a tick waits for slow calls before the next one may start what became ready meanwhile."""
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 10.0
+FULL_DISK_PAUSE_SECONDS = 1.0
 
 
 class Autopilot:
@@ -45,7 +48,11 @@ class Autopilot:
             if not self._swarm.state.has_work():
                 await self._swarm.wait_for_change(None)
                 continue
-            update = await self._swarm.scheduler.tick(TICK_SECONDS)
+            try:
+                update = await self._swarm.scheduler.tick(TICK_SECONDS)
+            except StorageError:  # the journal has said so, and tries until it can
+                await asyncio.sleep(FULL_DISK_PAUSE_SECONDS)
+                continue
             refused = [result.error for result in update.batch_results if result.error]
             if refused and not update.batches:
                 pause = min(LONGEST_PAUSE_SECONDS, pause * 2 or FIRST_PAUSE_SECONDS)

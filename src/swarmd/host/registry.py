@@ -4,28 +4,61 @@ import asyncio
 import re
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
 from swarmd.core.errors import (
     AlreadyExistsError,
+    DamagedError,
     FailedPreconditionError,
     InvalidInputError,
     LimitExceededError,
     NotFoundError,
+    SwarmdError,
     UnavailableError,
 )
+from swarmd.core.events import Created, SwarmSettings
+from swarmd.core.swarm import REMEMBERED_REQUESTS, Swarm
 from swarmd.core.update import StateUpdate
 from swarmd.gateways.contract import ServerGateway
+from swarmd.host.feed import Feed
 from swarmd.host.requests import RequestLog
-from swarmd.host.swarm import HostedSwarm, HostLimits, SwarmSettings
+from swarmd.host.swarm import HostedSwarm, HostLimits
+from swarmd.journal.directory import StateDirectory
+from swarmd.journal.journal import Journal, SwarmJournal
+from swarmd.journal.store import SwarmStore
 
 log = structlog.get_logger("swarmd.registry")
 
+T = TypeVar("T")
+
+JOURNAL_THREADS = 4
+"""So many swarms commit at the same time; the others wait their turn."""
 SWARM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A swarm that cannot be taken up."""
+
+    swarm_id: str
+    problem: str
+    folder: Path
+
+    @property
+    def remedy(self) -> str:
+        """What can be done."""
+        state_dir = self.folder.parent.parent
+        return (
+            f"`swarmd journal check --state-dir {state_dir} {self.swarm_id}` says more, `swarmd journal export` saves "
+            f"what can be read, and without {self.folder} the others start"
+        )
 
 
 class Registry:
@@ -35,16 +68,27 @@ class Registry:
         self,
         gateways: Mapping[str, ServerGateway],
         *,
+        directory: StateDirectory | None = None,
         log_directory: Path | None = None,
         max_swarms: int = 1000,
         limits: HostLimits | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """Without a directory all swarms live in memory."""
         self.gateways = dict(gateways)
-        self.created: RequestLog[HostedSwarm] = RequestLog()
+        self.created: RequestLog[HostedSwarm] = RequestLog(self._created_before)
+        self.set_aside: dict[str, SetAside] = {}
+        self.trouble_changed: Callable[[], None] = lambda: None
+        """Called when the first swarm cannot be written down any more, or the last one can again."""
         self.draining = False
+        self.starting = False
+        self._directory = directory
+        self._pool = ThreadPoolExecutor(max_workers=JOURNAL_THREADS, thread_name_prefix="journal")
+        self._requests: OrderedDict[str, tuple[str, HostedSwarm]] = OrderedDict()
+        self._in_trouble = False
         self.last_call = clock()
         self._swarms: dict[str, HostedSwarm] = {}
+        self._making: set[str] = set()
         self._log_directory = log_directory
         self._max_swarms = max_swarms
         self._limits = limits or HostLimits()
@@ -61,41 +105,136 @@ class Registry:
         if swarm is not None:
             swarm.report(update)
 
-    async def create(self, settings: SwarmSettings) -> HostedSwarm:
-        """Make a swarm. Raises AlreadyExistsError, InvalidInputError for an unknown gateway, LimitExceededError."""
+    # -- what was there before -------------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Take up every swarm that an earlier daemon left. Raises DamagedError when there are some and none is whole.
+
+        A damaged one is set aside: it is listed with what is wrong, and the others go on without it.
+        """
+        if self._directory is None:
+            return
+        taken_up: list[tuple[HostedSwarm, int]] = []
+        for store in self._directory.stores():
+            swarm_id = store.folder.name
+            feed = Feed(max_watchers=self._limits.max_watchers)
+            try:
+                recovered = await asyncio.to_thread(store.recover, feed.publish)
+                gateway = self._known_gateway(recovered.swarm.created.settings.gateway)
+            except SwarmdError as error:
+                self._put_aside(swarm_id, store, error)
+                continue
+            for warning in recovered.warnings:
+                log.warning("the journal was mended", swarm=swarm_id, what=warning)
+            feed.start_from(recovered.swarm.state.revision)
+            hosted = self._host(recovered.swarm, gateway, store=store, seq=recovered.seq, feed=feed)
+            hosted.journal.count(recovered.events, recovered.size)
+            taken_up.append((hosted, recovered.lost))
+        if self.set_aside and not self._swarms:
+            first = next(iter(self.set_aside.values()))
+            more = f" (and so are {len(self.set_aside) - 1} more)" if len(self.set_aside) > 1 else ""
+            raise DamagedError(f"no swarm can be taken up: {first.problem}{more}; {first.remedy}")
+        await asyncio.gather(*(self._resume(swarm, lost) for swarm, lost in taken_up))
+
+    async def _resume(self, swarm: HostedSwarm, lost: int) -> None:
+        await swarm.gateway.add_swarm(swarm.info)
+        await swarm.resume(paused=lost > 0)
+        log.info("swarm taken up again", swarm=swarm.swarm_id, tasks=swarm.state.task_count)
+
+    def _put_aside(self, swarm_id: str, store: SwarmStore, error: SwarmdError) -> None:
+        store.rest()
+        self.set_aside[swarm_id] = SetAside(swarm_id, error.message, store.folder)
+        log.error("a swarm is damaged and was set aside", swarm=swarm_id, problem=error.message)
+
+    def _known_gateway(self, name: str) -> ServerGateway:
+        gateway = self.gateways.get(name)
+        if gateway is None:
+            known = ", ".join(sorted(self.gateways))
+            raise DamagedError(f"its gateway {name!r} is not known here; there are {known}")
+        return gateway
+
+    # -- making and finding ----------------------------------------------------------------------------------------
+
+    async def create(self, settings: SwarmSettings, request_id: str = "", asked: str = "") -> HostedSwarm:
+        """Make a swarm; it is durable on return.
+
+        Raises AlreadyExistsError, InvalidInputError for an unknown gateway, LimitExceededError, StorageError.
+        """
         self.refuse_when_draining()
         settings = replace(settings, swarm_id=settings.swarm_id or f"swarm-{secrets.token_hex(4)}")
-        if not SWARM_ID.fullmatch(settings.swarm_id):
+        self._check_new(settings.swarm_id)
+        gateway = self._gateway(settings)
+        created, at = Created(settings, secrets.token_hex(6), request_id, asked), self._clock()
+        self._making.add(settings.swarm_id)
+        try:
+            store = None
+            if self._directory is not None:
+                store = await self._in_thread(self._directory.create, created, at)
+            swarm = self._host(Swarm(created, at), gateway, store=store, seq=1)
+            try:
+                await gateway.add_swarm(swarm.info)
+            except BaseException:
+                await self._forget(swarm)
+                raise
+        finally:
+            self._making.discard(settings.swarm_id)
+        swarm.start()
+        log.info("swarm created", swarm=settings.swarm_id, gateway=gateway.name, autopilot=settings.autopilot)
+        return swarm
+
+    def _check_new(self, swarm_id: str) -> None:
+        if not SWARM_ID.fullmatch(swarm_id):
             message = (
-                f"swarm.swarm_id: {settings.swarm_id!r} cannot be used; letters, digits, '.', '_' and '-', at most 63, "
+                f"swarm.swarm_id: {swarm_id!r} cannot be used; letters, digits, '.', '_' and '-', at most 63, "
                 "beginning with a letter or digit"
             )
             raise InvalidInputError(message, reason="INVALID_SWARM_ID", field="swarm.swarm_id")
-        if settings.swarm_id in self._swarms:
-            message = f"swarm.swarm_id: {settings.swarm_id!r} is taken; choose another, or delete that swarm first"
+        if swarm_id in self._swarms or swarm_id in self._making or swarm_id in self.set_aside:
+            message = f"swarm.swarm_id: {swarm_id!r} is taken; choose another, or delete that swarm first"
             raise AlreadyExistsError(message, reason="SWARM_EXISTS", field="swarm.swarm_id")
-        if len(self._swarms) >= self._max_swarms:
+        if len(self._swarms) + len(self._making) >= self._max_swarms:
             message = f"max_swarms: {self._max_swarms} swarms are there already; delete one that is finished"
             raise LimitExceededError(message, reason="TOO_MANY_SWARMS", metadata={"limit": "max_swarms"})
-        gateway = self._gateway(settings)
-        logs = self._log_directory / settings.swarm_id if self._log_directory and gateway.name == "local" else None
-        swarm = HostedSwarm(
-            settings,
-            gateway,
-            batch_prefix=f"{settings.swarm_id}-{secrets.token_hex(4)}",
-            log_directory=logs,
-            limits=self._limits,
-            clock=self._clock,
+
+    def _host(
+        self,
+        swarm: Swarm,
+        gateway: ServerGateway,
+        *,
+        store: SwarmStore | None,
+        seq: int,
+        feed: Feed | None = None,
+    ) -> HostedSwarm:
+        """Put everything around a swarm, and know it from now on."""
+        journal: Journal | None = None
+        if store is not None:
+            journal = SwarmJournal(store, self._pool, seq, swarm, self._look_at_trouble)
+            journal.start()
+        swarm_id = swarm.state.swarm_id
+        logs = self._log_directory / swarm_id if self._log_directory and gateway.name == "local" else None
+        hosted = HostedSwarm(
+            swarm, gateway, journal=journal, feed=feed, log_directory=logs, limits=self._limits, clock=self._clock
         )
-        self._swarms[settings.swarm_id] = swarm
-        try:
-            await gateway.add_swarm(swarm.info)
-        except BaseException:
-            del self._swarms[settings.swarm_id]
-            await swarm.drain(0)
-            raise
-        log.info("swarm created", swarm=settings.swarm_id, gateway=gateway.name, autopilot=settings.autopilot)
-        return swarm
+        self._swarms[swarm_id] = hosted
+        if swarm.created.request_id:
+            self._requests[swarm.created.request_id] = swarm.created.asked, hosted
+            if len(self._requests) > REMEMBERED_REQUESTS:
+                self._requests.popitem(last=False)
+        return hosted
+
+    def _created_before(self, request_id: str) -> tuple[str, HostedSwarm] | None:
+        return self._requests.get(request_id)
+
+    async def _forget(self, swarm: HostedSwarm) -> None:
+        """Remove a swarm from here and from disk."""
+        self._swarms.pop(swarm.swarm_id, None)
+        await swarm.drain(0)
+        await swarm.journal.close()
+        if self._directory is not None:
+            await self._in_thread(self._directory.delete, self._directory.store(swarm.swarm_id))
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
 
     def _gateway(self, settings: SwarmSettings) -> ServerGateway:
         gateway = self.gateways.get(settings.gateway)
@@ -113,6 +252,10 @@ class Registry:
         self.last_call = self._clock()
         if swarm_id:
             swarm = self._swarms.get(swarm_id)
+            if swarm is None and swarm_id in self.set_aside:
+                aside = self.set_aside[swarm_id]
+                message = f"swarm {swarm_id} is damaged and was set aside: {aside.problem}; {aside.remedy}"
+                raise FailedPreconditionError(message, reason="SWARM_SET_ASIDE", field="swarm_id")
             if swarm is None:
                 message = f"swarm_id: no swarm {swarm_id!r} here; ListSwarms shows those there are"
                 raise NotFoundError(message, reason="UNKNOWN_SWARM", field="swarm_id")
@@ -134,10 +277,33 @@ class Registry:
         if not swarm_id:
             message = "swarm_id: name the swarm that is to be deleted"
             raise InvalidInputError(message, reason="SWARM_ID_REQUIRED", field="swarm_id")
+        if swarm_id in self.set_aside and force and self._directory is not None:
+            await self._in_thread(self._directory.delete, self._directory.store(swarm_id))
+            del self.set_aside[swarm_id]
+            log.info("damaged swarm deleted", swarm=swarm_id)
+            return
         swarm = self.get(swarm_id)
         await swarm.delete(force=force)
-        self._swarms.pop(swarm_id, None)
+        await self._forget(swarm)
+        self._look_at_trouble()
         log.info("swarm deleted", swarm=swarm_id)
+
+    # -- trouble and the end ---------------------------------------------------------------------------------------
+
+    @property
+    def trouble(self) -> SwarmdError | None:
+        """Why changes of some swarm cannot be written down now."""
+        return next((swarm.journal.trouble for swarm in self._swarms.values() if swarm.journal.trouble), None)
+
+    def _look_at_trouble(self) -> None:
+        if (self.trouble is not None) != self._in_trouble:
+            self._in_trouble = not self._in_trouble
+            self.trouble_changed()
+
+    def refuse_when_starting(self) -> None:
+        """Raise UnavailableError while what an earlier daemon left is being read."""
+        if self.starting:
+            raise UnavailableError("the daemon reads its journal; try again in a moment", reason="STARTING")
 
     def refuse_when_draining(self) -> None:
         """Raise UnavailableError once the daemon stops."""
@@ -153,8 +319,10 @@ class Registry:
             swarm.close()
 
     async def close(self) -> None:
-        """Close every gateway."""
+        """Close every gateway, and after its last news every journal."""
         await asyncio.gather(*(gateway.close() for gateway in self.gateways.values()))
+        await asyncio.gather(*(swarm.journal.close() for swarm in self.all()))
+        self._pool.shutdown()
 
     @property
     def is_idle(self) -> bool:

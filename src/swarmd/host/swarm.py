@@ -1,27 +1,47 @@
-"""HostedSwarm: one swarm in the daemon. Every change goes through it, is published, and wakes who waits for it."""
+"""HostedSwarm: one swarm in the daemon. A change is written down, applied, published, and wakes who waits for it."""
 
 import asyncio
 import contextlib
 import gc
+import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from swarmd.core.change import Change
+from swarmd.core.columns import parts_of
 from swarmd.core.errors import FailedPreconditionError, LimitExceededError, SwarmdError
+from swarmd.core.events import (
+    BatchConcluded,
+    BatchDoubted,
+    Cancelled,
+    Configured,
+    Event,
+    Loaded,
+    LoadPart,
+    Reset,
+    SwarmSettings,
+    TickAnswered,
+    Updated,
+)
 from swarmd.core.loading import KnownIds, Load, plan_load
-from swarmd.core.model import DEFAULT_SWARM_LIMIT
+from swarmd.core.reservations import at_engine
 from swarmd.core.selecting import Selector
-from swarmd.core.state import SwarmState
-from swarmd.core.status import RunStatus
-from swarmd.core.update import StateUpdate
+from swarmd.core.status import TaskStatus
+from swarmd.core.swarm import LoadAnswer, Swarm
+from swarmd.core.update import StateUpdate, TaskStatuses
 from swarmd.gateways.contract import ServerGateway, SwarmInfo
 from swarmd.host.autopilot import Autopilot
+from swarmd.host.book import JournaledBook
 from swarmd.host.feed import DELETED, DRAINING, Closing, Feed
 from swarmd.host.requests import RequestLog
+from swarmd.host.ticks import TickAnswer, answer_again
+from swarmd.journal.encoding import encode
+from swarmd.journal.faults import reach
+from swarmd.journal.journal import Journal, MemoryJournal
 from swarmd.scheduler import DEFAULT_IN_FLIGHT, Scheduler, TickUpdate
 
 log = structlog.get_logger("swarmd.swarm")
@@ -30,22 +50,10 @@ OTHERS_TURN_SECONDS = 0.005
 """Between the steps of a load: time for calls that came meanwhile to be answered."""
 TICK_TASKS = 100_000
 """About how many tasks one tick of a client queues at most, so that its answer fits into a message."""
-
-
-@dataclass(frozen=True, slots=True)
-class SwarmSettings:
-    """What a swarm is created with."""
-
-    swarm_id: str
-    display_name: str = ""
-    max_concurrently_running: int = DEFAULT_SWARM_LIMIT
-    paused: bool = False
-    autopilot: bool = False
-    fail_fast: bool = False
-    gateway: str = "local"
-    run_status: RunStatus = RunStatus.RUNNING
-    working_directory: Path | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
+LOAD_PART_BYTES = 4 * 1024 * 1024
+"""About how much of a load is written down at once: others wait for it."""
+TASK_BYTES = 64
+"""What a task takes there at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +63,6 @@ class HostLimits:
     max_tasks: int = 20_000_000
     max_watchers: int = 1000
     max_in_flight: int = DEFAULT_IN_FLIGHT
-
-
-@dataclass(frozen=True, slots=True)
-class TickAnswer:
-    """What a tick answers, also to a repeat: how the swarm stood when it was over."""
-
-    update: TickUpdate
-    ready_count: int
-    revision: int
 
 
 @contextlib.contextmanager
@@ -82,83 +81,118 @@ class HostedSwarm:
 
     def __init__(
         self,
-        settings: SwarmSettings,
+        swarm: Swarm,
         gateway: ServerGateway,
         *,
-        batch_prefix: str,
+        journal: Journal | None = None,
+        feed: Feed | None = None,
         log_directory: Path | None = None,
         limits: HostLimits | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.settings = settings
-        self.display_name = settings.display_name
+        """`swarm` as it was made or recovered. Without a journal it lives in memory. `start` sets it going."""
+        self.swarm = swarm
+        self.state = swarm.state
+        self.state.batch_prefix = f"{swarm.state.swarm_id}-{secrets.token_hex(4)}"  # new, whatever the journal has lost
         self.gateway = gateway
+        self.journal = journal or MemoryJournal()
         self.log_directory = log_directory
-        self.created_at = clock()
         self.limits = limits or HostLimits()
-        self.state = SwarmState(
-            settings.swarm_id,
-            max_concurrently_running=settings.max_concurrently_running,
-            fail_fast=settings.fail_fast,
-            paused=settings.paused,
-            run_status=settings.run_status,
-            batch_prefix=batch_prefix,
-        )
-        self.scheduler = Scheduler(
-            gateway,
-            self.state,
-            max_in_flight=self.limits.max_in_flight,
-            apply=self.apply,
-            came_back=self.wake,
-            clock=clock,
-        )
-        self.feed = Feed(max_watchers=self.limits.max_watchers)
-        self.ticks: RequestLog[TickAnswer] = RequestLog()
-        self.loads: RequestLog[Change] = RequestLog()
         self._clock = clock
+        hands_out = gateway.capabilities.hands_out
+        book = JournaledBook(swarm, self.journal, self._note, clock, hands_out=hands_out)
+        self.scheduler = Scheduler(gateway, self.state, max_in_flight=self.limits.max_in_flight, book=book)
+        self.feed = feed or Feed(max_watchers=self.limits.max_watchers)
+        self.ticks: RequestLog[bytes] = RequestLog(self._answered_tick)
+        self.loads: RequestLog[LoadAnswer] = RequestLog(self._answered_load)
         self._loading = asyncio.Lock()
         self._waiting: set[asyncio.Future[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._draining = False
         self._autopilot = Autopilot(self)
-        if settings.autopilot:
-            self._autopilot.start()
+
+    @property
+    def settings(self) -> SwarmSettings:
+        """What it was created with."""
+        return self.swarm.created.settings
 
     @property
     def swarm_id(self) -> str:
         return self.settings.swarm_id
 
     @property
+    def in_memory(self) -> bool:
+        """Whether it ends with the daemon."""
+        return not self.journal.durable
+
+    @property
     def autopilot(self) -> bool:
         """Whether the daemon ticks by itself."""
-        return self._autopilot.is_on
+        return self.swarm.autopilot
 
     @property
     def info(self) -> SwarmInfo:
         """What its gateway is told."""
-        return SwarmInfo(self.swarm_id, self.settings.working_directory, self.settings.environment)
+        directory = Path(self.settings.working_directory) if self.settings.working_directory else None
+        token = "" if self.in_memory else self.swarm.created.token
+        return SwarmInfo(self.swarm_id, directory, self.settings.environment, token)
 
     def now(self) -> float:
         """The clock by which its changes are stamped: seconds since the epoch."""
         return self._clock()
 
+    # -- starting --------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Set it going."""
+        self._autopilot.turn(on=self.autopilot)
+
+    async def resume(self, *, paused: bool = False) -> None:
+        """Take up what an earlier daemon left: what the engine has, and batches whose outcome nobody knows.
+
+        `paused` when the journal has lost events: the engine may have tasks of which nothing is known here.
+        """
+        if paused:
+            log.warning("the swarm is paused: look what its engine has, then resume it", swarm=self.swarm_id)
+            await self._note(Configured(paused=True))
+        await self.gateway.resume(at_engine(self.state.table, self.swarm_id))
+        for known in list(self.state.open_batches.values()):
+            batch = known.batch
+            if self.gateway.capabilities.hands_out:
+                update = StateUpdate(TaskStatuses())
+                update.task_statuses.add(TaskStatus.QUEUED, batch.task_ids, batch.attempts)
+                await self._note(BatchConcluded(batch.batch_id, update, handed_out=True))
+                continue
+            if not known.in_doubt:
+                await self._note(BatchDoubted(batch.batch_id, "the daemon ended while it was being queued"))
+            self.scheduler.ask(batch)
+        self.start()
+
     # -- changes ---------------------------------------------------------------------------------------------------
 
-    def apply(self, update: StateUpdate) -> Change:
-        """Fold news into the state. Raises InvalidInputError or NotFoundError, with nothing changed."""
-        return self._publish(self.state.apply_update(update, at=self._clock()))
+    def apply(self, update: StateUpdate) -> "asyncio.Future[Change]":
+        """Fold news into the state; done when it is durable. Raises InvalidInputError or NotFoundError at once."""
+        return self._submit(self.swarm.check(Updated(update)))
 
     def report(self, update: StateUpdate) -> None:
-        """News from the gateway: like `apply`, but there is nobody to tell when it is wrong."""
+        """News from the gateway: like `apply`, but nobody is there to be told that it is wrong, or to be refused."""
         try:
-            change = self.apply(update)
+            event = self.swarm.check(Updated(update))
         except SwarmdError as error:
             log.warning("news from the gateway was refused", swarm=self.swarm_id, error=error.message)
             return
-        for ignored in change.ignored:
-            log.debug("stale news", swarm=self.swarm_id, status=ignored.status.name, tasks=len(ignored.task_ids))
+        self._submit(event, must=True)
 
-    async def load(self, load: Load) -> Change:
+    def _note(self, event: Event) -> "asyncio.Future[Change]":
+        """Something that happened already."""
+        return self._submit(event, must=True)
+
+    def _submit(self, event: Event, *, must: bool = False) -> "asyncio.Future[Change]":
+        """Write an event down, then apply it."""
+        at = self._clock()
+        return self.journal.append(event, at, lambda: self._publish(self.swarm.apply(event, at)), must=must)
+
+    async def load(self, load: Load, request_id: str = "", asked: str = "") -> LoadAnswer:
         """Add arrays, resources and tasks as one unit. Checked in another thread; other swarms go on meanwhile."""
         async with self._loading:
             total = self.state.task_count + len(load.tasks)
@@ -167,45 +201,61 @@ class HostedSwarm:
                 metadata = {"limit": "max_tasks_per_swarm"}
                 raise LimitExceededError(message, reason="TOO_MANY_TASKS", metadata=metadata)
             plan = await asyncio.to_thread(plan_load, KnownIds.of(self.state.table), load)
-            await asyncio.sleep(OTHERS_TURN_SECONDS)
-            self.state.stage_load(plan)
-            await asyncio.sleep(OTHERS_TURN_SECONDS)
-            with _no_garbage_collection():  # so many new lanes would set one off in the middle
-                return self._publish(self.state.commit_load(plan, at=self._clock()))
+            load_id = secrets.token_hex(8)
+            event = Loaded(load_id, load.arrays, load.task_resources, request_id, asked, plan)
+            with self.journal.without_snapshots():
+                encoded = await self._write_parts(event, load) if self.journal.durable else None
+                at = self._clock()
+                change: Change = await self.journal.append(event, at, lambda: self._commit(event, at), encoded=encoded)
+            return LoadAnswer(
+                asked,
+                change.added_task_count,
+                len(load.arrays),
+                len(load.task_resources),
+                change.newly_ready_count,
+                change.revision,
+            )
 
-    def cancel(self, selector: Selector, reason: str) -> Change:
-        """Cancel tasks, here at once and at the engine as soon as it can be reached."""
-        change = self._publish(self.state.cancel(selector, reason=reason, at=self._clock()))
+    async def _write_parts(self, event: Loaded, load: Load) -> bytes:
+        """Write the tasks of a load down, part by part. Gives back the event itself, before which nothing happens."""
+        tasks = load.tasks
+        bytes_a_task = TASK_BYTES + (len(tasks.names.data) + len(tasks.commands.data)) // max(1, len(tasks))
+        for part in parts_of(tasks, max(1, LOAD_PART_BYTES // bytes_a_task)):
+            part_event = LoadPart(event.load_id, part)
+            encoded = await asyncio.to_thread(encode, part_event)
+            await self.journal.append(part_event, self._clock(), _nothing, encoded=encoded)
+            reach("load.part")
+        return await asyncio.to_thread(encode, event)
+
+    async def _commit(self, event: Loaded, at: float) -> Change:
+        """Apply a load in two steps, with a turn for others before each."""
+        if event.plan is not None:
+            await asyncio.sleep(OTHERS_TURN_SECONDS)
+            self.state.stage_load(event.plan)
+        await asyncio.sleep(OTHERS_TURN_SECONDS)
+        with _no_garbage_collection():  # so many new lanes would set one off in the middle
+            return self._publish(self.swarm.apply(event, at))
+
+    async def cancel(self, selector: Selector, reason: str) -> Change:
+        """Cancel tasks; at the engine, too, as soon as it can be reached."""
+        change = await self._submit(self.swarm.check(Cancelled(selector, reason)))
         if change.stopped_ids is not None and len(change.stopped_ids) and self.gateway.capabilities.can_cancel:
             self._in_background(self._cancel_at_engine(change, reason))
         return change
 
-    def reset(self, selector: Selector, *, include_downstreams: bool, reason: str) -> Change:
+    async def reset(self, selector: Selector, *, include_downstreams: bool, reason: str) -> Change:
         """Take final tasks back to REGISTERED."""
-        now = self._clock()
-        return self._publish(self.state.reset(selector, include_downstreams=include_downstreams, reason=reason, at=now))
+        event = Reset(selector, include_downstreams=include_downstreams, reason=reason)
+        return await self._submit(self.swarm.check(event))
 
-    def configure(
-        self,
-        *,
-        paused: bool | None = None,
-        fail_fast: bool | None = None,
-        autopilot: bool | None = None,
-        display_name: str | None = None,
-    ) -> Change:
-        """Set switches; None: stays."""
-        if autopilot and self.gateway.capabilities.hands_out:
+    async def configure(self, wanted: Configured) -> Change:
+        """Set switches and limits: all that is asked, or nothing when any of it is wrong."""
+        if wanted.autopilot and self.gateway.capabilities.hands_out:
             message = f"autopilot: the gateway {self.gateway.name!r} hands batches to whoever ticks; call Tick instead"
             raise FailedPreconditionError(message, reason="AUTOPILOT_NEEDS_ENGINE", field="autopilot")
-        touched = (autopilot is not None and autopilot != self.autopilot) or (
-            display_name is not None and display_name != self.display_name
-        )
-        if autopilot is not None:
-            self._autopilot.turn(on=autopilot)
-        if display_name is not None:
-            self.display_name = display_name
-        change = self.state.configure(paused=paused, fail_fast=fail_fast, touched=touched, at=self._clock())
-        return self._publish(change)
+        change = await self._submit(self.swarm.check(wanted))
+        self._autopilot.turn(on=self.autopilot and not self._draining)
+        return change
 
     def _publish(self, change: Change) -> Change:
         if not change.is_empty:
@@ -224,13 +274,48 @@ class HostedSwarm:
 
     # -- scheduling ------------------------------------------------------------------------------------------------
 
-    async def tick(self, timeout: float | None, max_batches: int | None) -> TickAnswer:  # noqa: ASYNC109
-        """One scheduling iteration for a client, bounded so that its answer fits into a message."""
+    async def tick(self, timeout: float | None, max_batches: int | None, request_id: str = "") -> TickAnswer:  # noqa: ASYNC109
+        """One scheduling iteration for a client, bounded so that its answer fits into a message.
+
+        Raises StorageError when its batches cannot be written down, and when their outcomes cannot be for now.
+        """
+        if request_id in self.swarm.unanswered:
+            return answer_again(self.swarm, request_id)  # an earlier daemon took its batches and told nobody
         most = TICK_TASKS // max(1, min(self.scheduler.MAX_BATCH_SIZE, self.gateway.capabilities.largest_batch))
         bounded = min(max_batches or most, most)
-        update = await self.scheduler.tick(-1 if timeout is None else timeout, max_batches=bounded)
+        seconds = -1 if timeout is None else timeout
+        update = await self._unless_in_trouble(self.scheduler.tick(seconds, max_batches=bounded, request_id=request_id))
         self.wake()
         return TickAnswer(update, self.state.ready_count, self.state.revision)
+
+    async def _unless_in_trouble(self, ticking: Coroutine[None, None, TickUpdate]) -> TickUpdate:
+        """What was queued waits in the journal until it can be written; whoever ticked does not wait so long."""
+        tick = asyncio.ensure_future(ticking)
+        trouble = asyncio.ensure_future(self.journal.in_trouble.wait())
+        try:
+            await asyncio.wait((tick, trouble), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            trouble.cancel()
+            if not tick.done():
+                tick.cancel()
+        if not tick.done():
+            await asyncio.wait((tick,))
+        if tick.cancelled() and self.journal.trouble is not None:
+            raise self.journal.trouble
+        return tick.result()
+
+    async def remember_tick(self, request_id: str, asked: str, answer: bytes) -> bytes:
+        """Keep the answer of a tick for the one who asks again; it may be given when this returns."""
+        await self._submit(TickAnswered(request_id, asked, answer))
+        return answer
+
+    def _answered_tick(self, request_id: str) -> tuple[str, bytes] | None:
+        known = self.swarm.ticks.get(request_id)
+        return None if known is None else (known.asked, known.answer)
+
+    def _answered_load(self, request_id: str) -> tuple[str, LoadAnswer] | None:
+        known = self.swarm.loads.get(request_id)
+        return None if known is None else (known.asked, known)
 
     async def wait_for_work(self, seconds: float | None) -> bool:
         """Wait until a tick would queue something or the swarm is finished; False when the time is up first."""
@@ -281,18 +366,24 @@ class HostedSwarm:
         self.feed.close(why)
 
     async def delete(self, *, force: bool) -> None:
-        """End it for good. Raises FailedPreconditionError while tasks are active, unless forced."""
+        """End it for good; its files are the caller's. Raises FailedPreconditionError while tasks are active."""
         active = self.state.active_count
         if active and not force:
             message = f"swarm {self.swarm_id}: {active} tasks are active; cancel them first, or set force"
             raise FailedPreconditionError(message, reason="SWARM_IS_ACTIVE", field="force")
-        if self.state.task_count:
-            self.cancel(Selector(everything=True), "the swarm was deleted")
+        if self.state.task_count and self.journal.trouble is None:
+            await self.cancel(Selector(everything=True), "the swarm was deleted")
         await self.drain(0)
         await self.gateway.remove_swarm(self.swarm_id)
+        await self.journal.close()
+        self.journal = MemoryJournal()  # outcomes that come yet are nobody's any more
         self.close(DELETED)
 
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _nothing() -> None:
+    return

@@ -15,6 +15,8 @@ from swarmd.core.errors import (
     LimitExceededError,
     NotFoundError,
     RevisionGoneError,
+    StorageError,
+    StorageFullError,
     SwarmdError,
     UnavailableError,
 )
@@ -32,6 +34,8 @@ CODES: dict[type[SwarmdError], grpc.StatusCode] = {
     RevisionGoneError: grpc.StatusCode.OUT_OF_RANGE,
     LimitExceededError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    StorageFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    StorageError: grpc.StatusCode.UNAVAILABLE,
     SwarmdError: grpc.StatusCode.INTERNAL,
 }
 
@@ -63,7 +67,7 @@ def to_update_error(error: SwarmdError) -> scheduler_pb.UpdateError:
 
 
 def _more_details(error: SwarmdError) -> list[Message]:
-    if isinstance(error, UnavailableError):
+    if isinstance(error, (UnavailableError, StorageError)):
         return [error_details_pb2.RetryInfo(retry_delay=Duration(seconds=RETRY_SECONDS))]
     if isinstance(error, FailedPreconditionError):
         violation = error_details_pb2.PreconditionFailure.Violation(

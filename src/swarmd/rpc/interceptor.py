@@ -14,6 +14,10 @@ from swarmd.rpc.errors import to_status
 
 log = structlog.get_logger("swarmd.rpc")
 
+OWN_SERVICES = "/swarm.v1."
+
+Check = Callable[[], None]
+
 if TYPE_CHECKING:  # generic in the stubs only
     Context = grpc.aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -24,7 +28,9 @@ else:
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each handler; knows nothing of what the handlers do."""
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
+        """`check` raises when none of our own services may be called just now."""
+        self._check = check
         self._answering: set[asyncio.Task[object]] = set()
 
     async def answered(self, grace: float) -> None:
@@ -42,18 +48,22 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             return handler
         name = handler_call_details.method
+        check = self._check if name.startswith(OWN_SERVICES) else _no_check
         if handler.unary_unary:
-            return _remade(grpc.unary_unary_rpc_method_handler, self._answer(handler.unary_unary, name), handler)
+            return _remade(grpc.unary_unary_rpc_method_handler, self._answer(handler.unary_unary, name, check), handler)
         if handler.stream_unary:
-            return _remade(grpc.stream_unary_rpc_method_handler, self._answer(handler.stream_unary, name), handler)
+            answer = self._answer(handler.stream_unary, name, check)
+            return _remade(grpc.stream_unary_rpc_method_handler, answer, handler)
         if handler.unary_stream:
-            return _remade(grpc.unary_stream_rpc_method_handler, _streaming(handler.unary_stream, name), handler)
+            stream = _streaming(handler.unary_stream, name, check)
+            return _remade(grpc.unary_stream_rpc_method_handler, stream, handler)
         if handler.stream_stream:
-            return _remade(grpc.stream_stream_rpc_method_handler, _streaming(handler.stream_stream, name), handler)
+            stream = _streaming(handler.stream_stream, name, check)
+            return _remade(grpc.stream_stream_rpc_method_handler, stream, handler)
         return handler
 
-    def _answer(self, behavior: Callable[..., Any], name: str) -> Callable[..., Any]:
-        call = _answering(behavior, name)
+    def _answer(self, behavior: Callable[..., Any], name: str, check: Check) -> Callable[..., Any]:
+        call = _answering(behavior, name, check)
 
         @functools.wraps(behavior)
         async def counted(request: object, context: Context) -> object:
@@ -66,6 +76,10 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         return counted
 
 
+def _no_check() -> None:
+    return
+
+
 def _remade(make: Callable[..., Handler], behavior: object, handler: Handler) -> Handler:
     return make(
         behavior,
@@ -74,10 +88,11 @@ def _remade(make: Callable[..., Handler], behavior: object, handler: Handler) ->
     )
 
 
-def _answering(behavior: Callable[..., Any], name: str) -> Callable[..., Any]:
+def _answering(behavior: Callable[..., Any], name: str, check: Check) -> Callable[..., Any]:
     @functools.wraps(behavior)
     async def call(request: object, context: Context) -> object:
         try:
+            check()
             return await behavior(request, context)
         except Exception as error:
             await _end(error, context, name)
@@ -86,10 +101,11 @@ def _answering(behavior: Callable[..., Any], name: str) -> Callable[..., Any]:
     return call
 
 
-def _streaming(behavior: Callable[..., Any], name: str) -> Callable[..., Any]:
+def _streaming(behavior: Callable[..., Any], name: str, check: Check) -> Callable[..., Any]:
     @functools.wraps(behavior)
     async def call(request: object, context: Context) -> AsyncIterator[object]:
         try:
+            check()
             responses = behavior(request, context)
             if inspect.iscoroutine(responses):  # it writes to the context itself, as grpcio's own health service does
                 await responses

@@ -9,7 +9,8 @@ from swarmd._pb.swarm.v1 import swarm_service_pb2 as pb
 from swarmd.core.errors import InvalidInputError
 from swarmd.host.registry import Registry
 from swarmd.host.swarm import HostedSwarm
-from swarmd.rpc import from_proto, to_proto
+from swarmd.rpc import answers
+from swarmd.wire import from_proto, to_proto
 
 DEFAULT_PAGE = 100
 LARGEST_SWARM_PAGE = 1000
@@ -25,7 +26,7 @@ async def list_swarms(registry: Registry, request: pb.ListSwarmsRequest) -> pb.L
     swarms = registry.all()
     start = _start(request.page_token, 0)
     page = swarms[start : start + size]
-    response = pb.ListSwarmsResponse(swarms=[await to_proto.swarm(each) for each in page])
+    response = pb.ListSwarmsResponse(swarms=[await answers.swarm(each) for each in page])
     if start + size < len(swarms):
         response.next_page_token = _token(start + size, 0)
     return response

@@ -1,5 +1,6 @@
 """The gRPC server: which services, with which options, on which addresses, and how it ends."""
 
+import asyncio
 from collections.abc import Sequence
 
 import grpc
@@ -34,9 +35,12 @@ class Server:
     """Serves a registry until it is stopped."""
 
     def __init__(self, registry: Registry, *, max_message_bytes: int, channelz: bool = False) -> None:
-        self._calls = ErrorInterceptor()
+        self._registry = registry
+        self._calls = ErrorInterceptor(registry.refuse_when_starting)
         self._server = grpc.aio.server(interceptors=[self._calls], options=_options(max_message_bytes))
         self._streams = OpenStreams()
+        self._background: set[asyncio.Task[None]] = set()
+        self._refusing = False
         self._health = health.aio.HealthServicer()
         scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(
             SchedulerServicer(registry, self._streams), self._server
@@ -61,12 +65,30 @@ class Server:
         return address if address.path is not None else Address(host=address.host, port=port)
 
     async def start(self) -> None:
-        """Serve; healthy from now on."""
+        """Answer; unhealthy until `serve`."""
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def serve(self) -> None:
+        """Healthy from now on, as long as every swarm can be written down."""
+        self._registry.trouble_changed = self._trouble_changed
+        await self._show_health()
+
+    def _trouble_changed(self) -> None:
+        task = asyncio.create_task(self._show_health())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _show_health(self) -> None:
+        if self._refusing:
+            return
+        serving = self._registry.trouble is None
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        await self._set_health(status)
 
     async def refuse(self) -> None:
         """Unhealthy: let nobody new come."""
+        self._refusing = True
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def stop(self, grace: float) -> None:

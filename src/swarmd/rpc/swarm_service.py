@@ -7,18 +7,20 @@ import grpc
 
 from swarmd._pb.swarm.v1 import swarm_service_pb2 as pb
 from swarmd._pb.swarm.v1 import swarm_service_pb2_grpc
-from swarmd.core.change import Change
 from swarmd.core.columns import TaskColumns
 from swarmd.core.errors import LimitExceededError
+from swarmd.core.events import Configured
 from swarmd.core.loading import Load, check_limit
 from swarmd.core.model import MAX_LABEL_BYTES, MAX_REASON_BYTES, Array, TaskResources
 from swarmd.core.update import StateUpdate
 from swarmd.host.registry import Registry
+from swarmd.host.requests import fingerprint
 from swarmd.host.swarm import HostedSwarm
-from swarmd.rpc import from_proto, to_proto
+from swarmd.rpc import answers
 from swarmd.rpc.listing import list_swarms, list_tasks
 from swarmd.rpc.streams import OpenStreams
 from swarmd.rpc.watch import watch
+from swarmd.wire import from_proto
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -34,14 +36,16 @@ class SwarmServicer(swarm_service_pb2_grpc.SwarmServiceServicer):
         """Make a swarm, once for each request_id."""
         del context
         settings = from_proto.swarm_settings(request.swarm)
-        asked = request.swarm.SerializeToString(deterministic=True)
-        swarm = await self._registry.created.once(request.request_id, asked, lambda: self._registry.create(settings))
-        return pb.CreateSwarmResponse(swarm=await to_proto.swarm(swarm))
+        asked = fingerprint(request.swarm.SerializeToString(deterministic=True))
+        swarm = await self._registry.created.once(
+            request.request_id, asked, lambda: self._registry.create(settings, request.request_id, asked)
+        )
+        return pb.CreateSwarmResponse(swarm=await answers.swarm(swarm))
 
     async def GetSwarm(self, request: pb.GetSwarmRequest, context: Context) -> pb.GetSwarmResponse:  # noqa: N802
         """One swarm with its counts."""
         del context
-        return pb.GetSwarmResponse(swarm=await to_proto.swarm(self._registry.get(request.swarm_id), request.view))
+        return pb.GetSwarmResponse(swarm=await answers.swarm(self._registry.get(request.swarm_id), request.view))
 
     async def ListSwarms(self, request: pb.ListSwarmsRequest, context: Context) -> pb.ListSwarmsResponse:  # noqa: N802
         """A page of swarms."""
@@ -62,15 +66,16 @@ class SwarmServicer(swarm_service_pb2_grpc.SwarmServiceServicer):
             status = from_proto.run_status(wanted.workflow_run_status, "swarm.workflow_run_status")
             update.workflow_run_status = status
         from_proto.check_text(wanted.display_name, "swarm.display_name", MAX_LABEL_BYTES)
-        swarm.configure(
-            paused=wanted.paused if "paused" in fields else None,
-            fail_fast=wanted.fail_fast if "fail_fast" in fields else None,
-            autopilot=wanted.autopilot if "autopilot" in fields else None,
-            display_name=wanted.display_name if "display_name" in fields else None,
+        await swarm.configure(
+            Configured(
+                paused=wanted.paused if "paused" in fields else None,
+                fail_fast=wanted.fail_fast if "fail_fast" in fields else None,
+                autopilot=wanted.autopilot if "autopilot" in fields else None,
+                display_name=wanted.display_name if "display_name" in fields else None,
+                update=update,
+            )
         )
-        if update:
-            swarm.apply(update)
-        return pb.UpdateSwarmResponse(swarm=await to_proto.swarm(swarm))
+        return pb.UpdateSwarmResponse(swarm=await answers.swarm(swarm))
 
     async def DeleteSwarm(self, request: pb.DeleteSwarmRequest, context: Context) -> pb.DeleteSwarmResponse:  # noqa: N802
         """Forget a swarm."""
@@ -88,21 +93,22 @@ class SwarmServicer(swarm_service_pb2_grpc.SwarmServiceServicer):
             await loading.take(request)
         await self._streams.confirm_end(context)
         swarm, load = await loading.complete()
-        asked = (len(load.arrays), len(load.task_resources), load.tasks.task_ids.tobytes())
-        change: Change = await swarm.loads.once(loading.request_id, asked, lambda: swarm.load(load))
+        request_id = loading.request_id
+        asked = await asyncio.to_thread(_asked, load) if request_id else ""
+        answer = await swarm.loads.once(request_id, asked, lambda: swarm.load(load, request_id, asked))
         return pb.AddTasksResponse(
-            task_count=change.added_task_count,
-            array_count=len(change.added_arrays),
-            task_resources_count=len(load.task_resources),
-            newly_ready_count=change.newly_ready_count,
-            revision=change.revision,
+            task_count=answer.task_count,
+            array_count=answer.array_count,
+            task_resources_count=answer.task_resources_count,
+            newly_ready_count=answer.newly_ready_count,
+            revision=answer.revision,
         )
 
     async def GetTask(self, request: pb.GetTaskRequest, context: Context) -> pb.GetTaskResponse:  # noqa: N802
         """One task."""
         del context
         swarm = self._registry.get(request.swarm_id)
-        return pb.GetTaskResponse(task=to_proto.task_as_run(swarm, swarm.state.task(request.task_id)))
+        return pb.GetTaskResponse(task=answers.task_as_run(swarm, swarm.state.task(request.task_id)))
 
     async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> pb.ListTasksResponse:  # noqa: N802
         """A page of tasks."""
@@ -114,14 +120,14 @@ class SwarmServicer(swarm_service_pb2_grpc.SwarmServiceServicer):
         del context
         swarm = self._registry.get(request.swarm_id)
         found = swarm.state.explain(request.task_id, autopilot=swarm.autopilot)
-        return to_proto.explanation(swarm, found)
+        return answers.explanation(swarm, found)
 
     async def CancelTasks(self, request: pb.CancelTasksRequest, context: Context) -> pb.CancelTasksResponse:  # noqa: N802
         """End tasks for good."""
         del context
         swarm = self._registry.get(request.swarm_id)
         from_proto.check_text(request.reason, "reason", MAX_REASON_BYTES)
-        change = swarm.cancel(from_proto.selector(request.selector), request.reason)
+        change = await swarm.cancel(from_proto.selector(request.selector), request.reason)
         return pb.CancelTasksResponse(
             cancelled_count=change.changed_count, final_count=change.left_alone_count, revision=change.revision
         )
@@ -131,7 +137,7 @@ class SwarmServicer(swarm_service_pb2_grpc.SwarmServiceServicer):
         del context
         swarm = self._registry.get(request.swarm_id)
         from_proto.check_text(request.reason, "reason", MAX_REASON_BYTES)
-        change = swarm.reset(
+        change = await swarm.reset(
             from_proto.selector(request.selector),
             include_downstreams=request.include_downstreams,
             reason=request.reason,
@@ -150,6 +156,15 @@ class SwarmServicer(swarm_service_pb2_grpc.SwarmServiceServicer):
         del context
         async for message in watch(self._registry.get(request.swarm_id), request):
             yield message
+
+
+def _asked(load: Load) -> str:
+    """What a load asks for, as a fingerprint."""
+    tasks = load.tasks
+    columns = (tasks.task_ids, tasks.array_ids, tasks.task_resources_ids, tasks.upstream_counts, tasks.upstream_ids)
+    numbers = (*columns, tasks.priorities, tasks.max_attempts, tasks.statuses, tasks.attempts)
+    known = repr((list(load.arrays), list(load.task_resources), tasks.scale_sets)).encode()
+    return fingerprint(known, *(each.tobytes() for each in numbers), tasks.names.data, tasks.commands.data)
 
 
 class _Loading:

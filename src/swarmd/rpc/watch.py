@@ -10,8 +10,9 @@ from swarmd.core.change import Change
 from swarmd.core.update import StatusGroup
 from swarmd.host.feed import DELETED, FeedClosedError, SlowWatcherError
 from swarmd.host.swarm import HostedSwarm
-from swarmd.rpc import from_proto, to_proto
-from swarmd.rpc.names import OUTCOME_TO_PB, RUN_STATUS_TO_PB
+from swarmd.rpc import answers
+from swarmd.wire import from_proto, to_proto
+from swarmd.wire.names import OUTCOME_TO_PB, RUN_STATUS_TO_PB
 
 DEFAULT_PROGRESS_SECONDS = 10.0
 SHORTEST_PROGRESS_SECONDS = 0.05
@@ -28,7 +29,7 @@ async def watch(swarm: HostedSwarm, request: pb.WatchSwarmRequest) -> AsyncItera
         revision = request.after_revision
         swarm.feed.check_resumable(revision)
     else:
-        snapshot = await to_proto.swarm(swarm, to_proto.FULL)
+        snapshot = await answers.swarm(swarm, answers.FULL)
         revision = snapshot.revision
         yield pb.WatchSwarmResponse(
             revision=revision, event_time=_now(swarm), snapshot=pb.WatchSnapshot(swarm=snapshot)
@@ -80,7 +81,7 @@ def _fill(message: pb.WatchChange, swarm: HostedSwarm, change: Change, groups: l
     if change.run_status is not None:
         message.workflow_run_status = RUN_STATUS_TO_PB[change.run_status]
     if change.settings_changed:
-        message.swarm.CopyFrom(to_proto.swarm_settings(swarm))
+        message.swarm.CopyFrom(answers.swarm_settings(swarm))
     message.active_count = change.active_count
     message.finished = change.finished
 

@@ -243,7 +243,7 @@ async def test_a_close_that_is_cut_short_kills(tmp_path, pids):
 
 
 async def test_children_are_found_without_pidfds(tmp_path, monkeypatch, pids):
-    monkeypatch.setattr(process_module, "_pidfd", lambda pid: -1)
+    monkeypatch.setattr(process_module, "pidfd_of", lambda pid: -1)
     async with local_engine(tmp_path, cores=4) as engine:
         await engine.run("true", "exit 3", f"trap '' TERM; {pids.note}; while :; do sleep 0.05; done", resources=SHORT)
         assert engine.record.end_of(1) == (TaskStatus.DONE, "")

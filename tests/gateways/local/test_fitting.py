@@ -1,6 +1,7 @@
 """What starts next on a machine of so many cores and so much memory."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ shapes = st.builds(Shape, st.integers(1, MACHINE.cores), st.integers(0, MACHINE.
 
 
 def attempt(order: int, shape: Shape) -> Attempt:
-    return Attempt(LocalSwarm(SwarmInfo("s"), {}), 1, TaskSpec(order, 1, "", ""), shape, 0.0, order)
+    return Attempt(LocalSwarm(SwarmInfo("s"), {}, Path("logs")), 1, TaskSpec(order, 1, "", ""), shape, 0.0, order)
 
 
 def line_of(*shapes: Shape) -> WaitingLines:

@@ -1,6 +1,7 @@
 """News are gathered, kept in order, and reported in few groups."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +27,14 @@ async def news(record):
 
 
 def attempt(task_id: int, number: int = 1, swarm_id: str = "s") -> Attempt:
-    return Attempt(LocalSwarm(SwarmInfo(swarm_id), {}), 1, TaskSpec(task_id, number, "", ""), Shape(1, 0), 0.0, task_id)
+    return Attempt(
+        LocalSwarm(SwarmInfo(swarm_id), {}, Path("logs")),
+        1,
+        TaskSpec(task_id, number, "", ""),
+        Shape(1, 0),
+        0.0,
+        task_id,
+    )
 
 
 async def test_news_wait_a_few_milliseconds_for_more(news, record):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from swarmd.gateways.local.process import plain_arguments, shell_arguments
+from swarmd.gateways.local.commands import plain_arguments, shell_arguments
 
 
 @pytest.mark.parametrize(

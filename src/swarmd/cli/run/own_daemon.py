@@ -108,7 +108,7 @@ def _own_address() -> tuple[Address, Path | None]:
 
 
 def _command(address: Address, state: Path, local_cores: int | None, *, stays: bool) -> list[str]:
-    command = [sys.executable, "-m", "swarmd", "serve", "--ready-json"]
+    command = [sys.executable, "-m", "swarmd", "serve", "--ready-json", "--on-stop", "kill"]
     command += ["--listen", str(address), "--state-dir", str(state)]
     command += [] if stays else ["--idle-timeout", str(IDLE_SECONDS)]
     command += ["--local-cores", str(local_cores)] if local_cores else []

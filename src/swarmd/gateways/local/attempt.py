@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarmd.core.batch import TaskSpec
 from swarmd.gateways.contract import SwarmInfo
 from swarmd.gateways.local.machine import Shape
+from swarmd.gateways.local.output import OutputPaths, output_paths, status_path
 
 if TYPE_CHECKING:
     from swarmd.gateways.local.execution import Execution
@@ -30,7 +32,18 @@ class LocalSwarm:
     info: SwarmInfo
     environment: dict[bytes, bytes]
     """Complete but for what differs from task to task."""
+    log_directory: Path
     attempts: "dict[AttemptKey, Attempt]" = field(default_factory=dict)
+    sought: int = 0
+    """How many times attempts of earlier daemons are being looked for just now."""
+    cancelled_early: set[AttemptKey] = field(default_factory=set)
+    """Cancelled meanwhile, and not among `attempts`: maybe they are found."""
+    is_removed: bool = False
+
+    @property
+    def survives(self) -> bool:
+        """Whether its tasks go on without the daemon."""
+        return bool(self.info.token)
 
 
 @dataclass(slots=True, eq=False)
@@ -44,12 +57,55 @@ class Attempt:
     runtime_seconds: float
     order: int
     """Its place among all that ever arrived."""
+    inherited: bool = False
+    """An earlier daemon had it, and may have left a process that is just about to start it."""
+    was_running: bool = False
+    """The state says that it had started before."""
     phase: Phase = Phase.WAITING
     execution: "Execution | None" = None
     """While it runs."""
     silent: bool = False
     """It was cancelled: nobody is told how it ends."""
+    given_back: bool = False
+    """The daemon stops: when it is ended for that, it is REGISTERED again."""
 
     @property
     def key(self) -> AttemptKey:
         return self.spec.task_id, self.spec.attempt
+
+    @property
+    def must_not_run(self) -> bool:
+        return self.silent or self.given_back
+
+    @property
+    def output(self) -> OutputPaths:
+        return output_paths(self.swarm.log_directory, self.swarm.info.swarm_id, self.array_id, *self.key)
+
+    @property
+    def status(self) -> Path | None:
+        """Its status file; None when it ends with the daemon."""
+        info = self.swarm.info
+        if not info.token:
+            return None
+        return status_path(self.swarm.log_directory, info.swarm_id, self.array_id, *self.key, info.token)
+
+    def environment(self) -> dict[bytes, bytes]:
+        """The whole environment of its process."""
+        spec = self.spec
+        return {
+            **self.swarm.environment,
+            b"SWARM_ARRAY_ID": b"%d" % self.array_id,
+            b"SWARM_TASK_ID": b"%d" % spec.task_id,
+            b"SWARM_TASK_NAME": encoded(spec.name),
+            b"SWARM_ATTEMPT": b"%d" % spec.attempt,
+        }
+
+    def fingerprint(self) -> frozenset[bytes]:
+        """What is in the environment of its processes and of no others."""
+        swarm_id, (task_id, number) = encoded(self.swarm.info.swarm_id), self.key
+        return frozenset((b"SWARM_ID=" + swarm_id, b"SWARM_TASK_ID=%d" % task_id, b"SWARM_ATTEMPT=%d" % number))
+
+
+def encoded(text: str) -> bytes:
+    """A text as the system takes it."""
+    return text.encode("utf-8", "surrogateescape")

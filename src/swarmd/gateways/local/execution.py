@@ -1,6 +1,6 @@
 """A running attempt: held to its runtime, ended when it must be, over when nothing of it is left.
 
-Used by the local gateway, which is called back at the end. Knows the child and the clock, nothing of tasks and reports.
+Used by the local gateway, which is called back at the end. Knows processes and the clock, nothing of tasks and reports.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from swarmd.gateways.local.exits import ExitWatch
 from swarmd.gateways.local.groups import LivingGroups
-from swarmd.gateways.local.process import Child
+from swarmd.gateways.local.leader import Leader
 
 LINGER_SECONDS = 0.05
 """How often to look whether the rest of a group has ended as it was told."""
@@ -33,16 +33,20 @@ class Ending:
 
     code: int | None
     """The exit code, the signal's number below zero, or None when nobody knows."""
-    overran: bool
+    overran: bool = False
     """It was ended because its time was up."""
+    pid: int = 0
+    """Which process it was; 0: it ended while nobody looked."""
+    without_code: str = ""
+    """Why there is no code."""
 
 
 class Execution:
-    """One child from its start until it is reaped and its process group is empty."""
+    """One process, from when it is looked after until it is reaped and its process group is empty."""
 
     __slots__ = (
-        "_child",
         "_kill_timer",
+        "_leader",
         "_leader_ended",
         "_linger_timer",
         "_over",
@@ -52,10 +56,10 @@ class Execution:
     )
 
     def __init__(
-        self, child: Child, shared: Supervision, runtime_seconds: float, over: Callable[[Ending], None]
+        self, leader: Leader, shared: Supervision, seconds_left: float | None, over: Callable[[Ending], None]
     ) -> None:
-        """Watch over a child that just started. `runtime_seconds` 0: as long as it likes."""
-        self._child = child
+        """Watch over a process that runs. `seconds_left` None: as long as it likes."""
+        self._leader = leader
         self._shared = shared
         self._over = over
         self._overran = False
@@ -63,38 +67,48 @@ class Execution:
         self._kill_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
         self._runtime_timer: asyncio.TimerHandle | None = None
-        if runtime_seconds > 0:
-            self._runtime_timer = shared.loop.call_later(runtime_seconds, self._time_is_up)
-        shared.exits.watch(child, self._on_exit)
+        if seconds_left is not None:
+            self._runtime_timer = shared.loop.call_later(max(0.0, seconds_left), self._time_is_up)
+        shared.exits.watch(leader, self._on_exit)
+
+    @property
+    def is_being_ended(self) -> bool:
+        return self._kill_timer is not None
+
+    def let_go(self) -> None:
+        """It goes on, and nobody is called back."""
+        self._stop_timers()
+        self._shared.exits.forget(self._leader)
+        self._leader.let_go()
 
     def end(self) -> None:
         """TERM to the whole group, and KILL when the grace is over."""
         if self._kill_timer is None:
             self._kill_timer = self._shared.loop.call_later(self._shared.kill_grace, self.kill)
-            self._child.signal(signal.SIGTERM)
+            self._leader.signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """KILL to the whole group."""
-        self._child.signal(signal.SIGKILL)
+        self._leader.signal(signal.SIGKILL)
         if self._leader_ended:
             self._finish()
 
     def kill_and_wait(self, until: float) -> None:
         """KILL now and see it gone, holding the loop: for when there is no time left. `until`: by the loop's clock."""
-        self._child.signal(signal.SIGKILL)
-        while not self._child.has_ended() and self._shared.loop.time() < until:
+        self._leader.signal(signal.SIGKILL)
+        while not self._leader.has_ended() and self._shared.loop.time() < until:
             time.sleep(0.001)
-        if self._child.has_ended():
+        if self._leader.has_ended():
             self._finish()
 
     def _time_is_up(self) -> None:
-        if not self._child.has_ended():
+        if not self._leader.has_ended():
             self._overran = True
             self.end()
 
     def _on_exit(self) -> None:
         self._leader_ended = True
-        if self._still_in_grace() and self._shared.groups.has_followers(self._child.pid):
+        if self._still_in_grace() and self._shared.groups.has_followers(self._leader.pid):
             # A shell dies of TERM at once, while its programs may be writing what they want to keep.
             self._linger_timer = self._shared.loop.call_later(LINGER_SECONDS, self._on_exit)
         else:
@@ -104,9 +118,13 @@ class Execution:
         return self._kill_timer is not None and self._kill_timer.when() > self._shared.loop.time()
 
     def _finish(self) -> None:
+        self._stop_timers()
+        leader = self._leader
+        # Before the leader is reaped: until then its group's number is nobody else's.
+        leader.signal_group(signal.SIGKILL)
+        self._over(Ending(leader.reap(), self._overran, leader.pid, leader.without_status))
+
+    def _stop_timers(self) -> None:
         for timer in (self._kill_timer, self._linger_timer, self._runtime_timer):
             if timer is not None:
                 timer.cancel()
-        # Before the leader is reaped: until then its group's number is nobody else's.
-        self._child.signal_group(signal.SIGKILL)
-        self._over(Ending(self._child.reap(), self._overran))

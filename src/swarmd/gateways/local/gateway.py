@@ -8,29 +8,36 @@ import itertools
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from swarmd.core.batch import Batch, TaskSpec
-from swarmd.core.status import TaskStatus
+from swarmd.core.batch import Batch, spec_of
+from swarmd.core.status import Code, TaskStatus
 from swarmd.gateways.contract import (
     BatchRefusedError,
     Capabilities,
+    FindOutcome,
+    Found,
     QueueOutcome,
     Refusal,
     Report,
     ServerGateway,
     SwarmInfo,
 )
-from swarmd.gateways.local.attempt import Attempt, LocalSwarm, Phase
+from swarmd.gateways.local.adoption import Adopted
+from swarmd.gateways.local.attempt import Attempt, LocalSwarm, Phase, encoded
 from swarmd.gateways.local.execution import Ending, Execution, Supervision
+from swarmd.gateways.local.inheritance import Inheritance, Reception
+from swarmd.gateways.local.leader import Leader
 from swarmd.gateways.local.machine import Machine, Shape
 from swarmd.gateways.local.news import News
-from swarmd.gateways.local.output import OutputPaths, make_folder, output_paths
+from swarmd.gateways.local.output import make_folder
 from swarmd.gateways.local.process import Launch, StartFailedError, StartPostponedError, start_child
-from swarmd.gateways.local.reasons import start_failure, verdict
+from swarmd.gateways.local.reasons import NO_STATUS_FILE, STOPPED, start_failure, verdict, with_tail
+from swarmd.gateways.local.status_file import Started, read_status
 from swarmd.gateways.local.waiting import WaitingLines
+from swarmd.gateways.local.wrapper import TAKEN_CODE, UNWRITABLE_CODE
 
 log = logging.getLogger(__name__)
 
@@ -45,24 +52,37 @@ LAST_WAIT_SECONDS = 0.5
 
 
 class LocalGateway(ServerGateway):
-    """Runs tasks as processes of this machine, never more at once than fit its cores and memory."""
+    """Runs tasks as processes of this machine, never more at once than fit its cores and memory.
+
+    Those of a swarm with a token survive the daemon: the next one takes them up with `resume`.
+    """
 
     name = "local"
-    capabilities = Capabilities(can_cancel=True)
+    capabilities = Capabilities(can_find=True, can_cancel=True)
 
     def __init__(
-        self, log_directory: Path, *, cores: int | None = None, memory_mib: int | None = None, kill_grace: float = 5.0
+        self,
+        log_directory: Path,
+        *,
+        cores: int | None = None,
+        memory_mib: int | None = None,
+        kill_grace: float = 5.0,
+        leave_on_close: bool = False,
     ) -> None:
         """Output goes below `log_directory`. `cores` and `memory_mib`: how much of the machine to use, None for all.
 
-        `kill_grace`: seconds between TERM and KILL.
+        `kill_grace`: seconds between TERM and KILL. `leave_on_close`: tasks that can survive the daemon go on when it
+        is stopped, for the next one; otherwise they are ended and given back.
         """
         self.log_directory = log_directory
         self._machine = Machine(cores, memory_mib)
         self._kill_grace = kill_grace
+        self._leave_on_close = leave_on_close
         self._swarms: dict[str, LocalSwarm] = {}
         self._waiting = WaitingLines()
         self._running: set[Attempt] = set()
+        self._searches: set[asyncio.Task[list[int]]] = set()
+        """For attempts that an earlier daemon may have started."""
         self._arrivals = itertools.count()
         self._open = False
         self._starting: asyncio.Handle | None = None
@@ -81,51 +101,54 @@ class LocalGateway(ServerGateway):
         self._loop = asyncio.get_running_loop()
         self._news = News(report)
         self._shared = Supervision(self._kill_grace)
+        self._inheritance = Inheritance(Reception(self._wait, self._adopt, self._conclude), self._machine)
         self._open = True
 
     async def close(self) -> None:
-        """End: what waits is dropped, what runs gets TERM and then KILL. On return no child is left."""
+        """End: what waits is dropped, what runs gets TERM and then KILL, or is left when that was asked for.
+
+        On return no child is left but those, and all that was ended and could have survived is given back.
+        """
         if not self._open:
             return
         self._open = False
+        self._inheritance.close(leave=self._leave_on_close)
         self._news.flush()
         for swarm in self._swarms.values():
-            self._drop_all(swarm)
-        self._nothing_runs.clear()
+            self._stop_swarm(swarm)
         try:
-            if self._running:
-                async with asyncio.timeout(self._kill_grace + GIVE_UP_SECONDS):
-                    await self._nothing_runs.wait()
+            async with asyncio.timeout(self._kill_grace + GIVE_UP_SECONDS):
+                await self._all_over()
         except TimeoutError:
             log.warning("%d processes did not end even when killed", len(self._running))
         finally:
-            self._shared.exits.close()
-            until = self._loop.time() + LAST_WAIT_SECONDS
-            for attempt in list(self._running):
-                _execution_of(attempt).kill_and_wait(until)
-            self._stop_timers()
+            self._close_at_once()
 
     def kill_all(self) -> None:
-        """KILL everything that runs, without waiting: for a daemon that must end at once."""
+        """KILL everything that is not to be left, without waiting: for a daemon that must end at once."""
         self._open = False
         for attempt in list(self._running):
-            attempt.silent = True
-            _execution_of(attempt).kill()
+            if self._is_left(attempt):
+                _execution_of(attempt).let_go()
+            else:
+                attempt.silent = True
+                _execution_of(attempt).kill()
 
     async def add_swarm(self, swarm: SwarmInfo) -> None:
         environment = dict(os.environb)
         for name, value in {**swarm.environment, "SWARM_ID": swarm.swarm_id}.items():
-            environment[_encoded(name)] = _encoded(value)
+            environment[encoded(name)] = encoded(value)
         if swarm.working_directory:
             # Programs that are started without a shell would otherwise be told where the daemon is.
             environment[b"PWD"] = os.fsencode(swarm.working_directory.absolute())
-        known = self._swarms.setdefault(swarm.swarm_id, LocalSwarm(swarm, environment))
+        known = self._swarms.setdefault(swarm.swarm_id, LocalSwarm(swarm, environment, self.log_directory))
         known.info, known.environment = swarm, environment
 
     async def remove_swarm(self, swarm_id: str) -> None:
         swarm = self._swarms.pop(swarm_id, None)
         if swarm:
-            self._drop_all(swarm)
+            swarm.is_removed = True
+            self._drop(swarm, list(swarm.attempts.values()))
             self._news.forget_swarm(swarm_id)
 
     async def queue_batch(self, batch: Batch) -> QueueOutcome | None:
@@ -139,34 +162,64 @@ class LocalGateway(ServerGateway):
         if objection:
             return QueueOutcome([Refusal(batch.task_ids.tolist(), objection, permanent=True)])
         refused = []
-        for spec in batch.tasks():
-            if "\0" in spec.command:
-                refused.append(spec.task_id)
-            else:
-                self._queue(swarm, batch, spec, shape)
-        self._start_soon()
+        for attempt in self._attempts_of(swarm, batch):
+            if "\0" in attempt.spec.command:
+                refused.append(attempt.spec.task_id)
+            elif attempt.key not in swarm.attempts:
+                self._wait(attempt)
         refusal = Refusal(refused, "its command contains a NUL character", permanent=True)
         return QueueOutcome([refusal]) if refused else None
+
+    async def resume(self, batches: Sequence[Batch]) -> None:
+        searches = []
+        for swarm_id in {batch.swarm_id for batch in batches}:
+            swarm = self._swarms.get(swarm_id)
+            if self._open and swarm:
+                its_own = [batch for batch in batches if batch.swarm_id == swarm_id]
+                searches.append(self._search(swarm, self._inherited(swarm, its_own)))
+        await asyncio.shield(asyncio.gather(*searches))
+
+    async def find_batch(self, batch: Batch) -> FindOutcome:
+        """What was started counts as taken, and goes on. What was not is refused, and nobody starts it any more."""
+        swarm = self._swarms.get(batch.swarm_id) if self._open else None
+        if swarm is None:
+            return FindOutcome(Found.UNKNOWN)
+        try:
+            missing = await self._missing(swarm, batch)
+        except OSError as error:
+            log.warning("what became of batch %s cannot be told yet: %s", batch.batch_id, error)
+            return FindOutcome(Found.UNKNOWN)
+        if not self._open:
+            return FindOutcome(Found.UNKNOWN)
+        if len(missing) == len(batch):
+            return FindOutcome(Found.NOT_QUEUED)
+        return FindOutcome(Found.QUEUED, [Refusal(missing, "it was not started")] if missing else ())
 
     async def cancel_tasks(self, swarm_id: str, task_ids: Sequence[int], attempts: Sequence[int], reason: str) -> None:
         del reason
         swarm = self._swarms.get(swarm_id)
         if swarm is None:
             return
-        for key in zip(task_ids, attempts, strict=True):
-            attempt = swarm.attempts.get(key)
-            if attempt:
-                self._drop(attempt)
+        keys = list(zip(task_ids, attempts, strict=True))
+        self._drop(swarm, [swarm.attempts[key] for key in keys if key in swarm.attempts])
+        if swarm.sought:
+            swarm.cancelled_early.update(keys)
         self._start_soon()
 
     # -- from waiting to running -----------------------------------------------------------------------------------
 
-    def _queue(self, swarm: LocalSwarm, batch: Batch, spec: TaskSpec, shape: Shape) -> None:
-        runtime = batch.task_resources.runtime_seconds
-        attempt = Attempt(swarm, batch.array_id, spec, shape, runtime, next(self._arrivals))
-        if attempt.key not in swarm.attempts:
-            swarm.attempts[attempt.key] = attempt
-            self._waiting.add(attempt)
+    def _attempts_of(self, swarm: LocalSwarm, batch: Batch, *, inherited: bool = False) -> Iterator[Attempt]:
+        """One by one, as there may be very many."""
+        shape, runtime = Shape.of(batch.task_resources), batch.task_resources.runtime_seconds
+        rows, ids, numbers = batch.rows.tolist(), batch.task_ids.tolist(), batch.attempts.tolist()
+        for row, task_id, number in zip(rows, ids, numbers, strict=True):
+            spec = spec_of(batch.table, batch.swarm_id, row, task_id, number)
+            yield Attempt(swarm, batch.array_id, spec, shape, runtime, next(self._arrivals), inherited)
+
+    def _wait(self, attempt: Attempt) -> None:
+        attempt.swarm.attempts[attempt.key] = attempt
+        self._waiting.add(attempt)
+        self._start_soon()
 
     def _start_soon(self) -> None:
         if self._starting is None and self._open:
@@ -196,27 +249,21 @@ class LocalGateway(ServerGateway):
             self._set_over(attempt)
             self._news.ended(attempt, TaskStatus.ERROR_RECOVERABLE, start_failure(error))
             return True
-        attempt.phase = Phase.RUNNING
-        self._machine.take(attempt.shape)
-        self._running.add(attempt)
-        self._news.started(attempt)
-        attempt.execution = Execution(child, self._shared, attempt.runtime_seconds, partial(self._ended, attempt))
+        self._run(attempt, child, attempt.runtime_seconds)
         return True
 
     def _launch(self, attempt: Attempt) -> Launch:
-        spec, swarm = attempt.spec, attempt.swarm
-        environment = {
-            **swarm.environment,
-            b"SWARM_ARRAY_ID": b"%d" % attempt.array_id,
-            b"SWARM_TASK_ID": b"%d" % spec.task_id,
-            b"SWARM_TASK_NAME": _encoded(spec.name),
-            b"SWARM_ATTEMPT": b"%d" % spec.attempt,
-        }
-        return Launch(spec.command, environment, swarm.info.working_directory, self._paths(attempt))
+        folder = attempt.swarm.info.working_directory
+        return Launch(attempt.spec.command, attempt.environment(), folder, attempt.output, attempt.status)
 
-    def _paths(self, attempt: Attempt) -> OutputPaths:
-        swarm_id, (task_id, number) = attempt.swarm.info.swarm_id, attempt.key
-        return output_paths(self.log_directory, swarm_id, attempt.array_id, task_id, number)
+    def _run(self, attempt: Attempt, leader: Leader, seconds_left: float) -> None:
+        attempt.phase = Phase.RUNNING
+        self._machine.take(attempt.shape)
+        self._running.add(attempt)
+        if not attempt.must_not_run:
+            self._news.started(attempt)
+        limit = seconds_left if attempt.runtime_seconds > 0 else None
+        attempt.execution = Execution(leader, self._shared, limit, partial(self._ended, attempt))
 
     def _postpone(self, attempt: Attempt, error: StartPostponedError) -> None:
         self._waiting.put_back(attempt)
@@ -235,6 +282,58 @@ class LocalGateway(ServerGateway):
         if self._news.has_ends and self._machine.has_idle_core:
             self._news.flush()
 
+    # -- what an earlier daemon had ---------------------------------------------------------------------------------
+
+    def _inherited(self, swarm: LocalSwarm, batches: Sequence[Batch]) -> Iterator[Attempt]:
+        """The attempts of these batches that are not known here."""
+        for batch in batches:
+            running = batch.table.status[batch.rows] == Code.RUNNING
+            for attempt, was_running in zip(self._attempts_of(swarm, batch, inherited=True), running, strict=True):
+                attempt.was_running = bool(was_running)
+                if attempt.key not in swarm.attempts:
+                    yield attempt
+
+    async def _missing(self, swarm: LocalSwarm, batch: Batch) -> list[int]:
+        """Those of its tasks that never started, and never will."""
+        if swarm.survives:
+            return await asyncio.shield(self._search(swarm, self._inherited(swarm, [batch]), claiming=True))
+        keys = zip(batch.task_ids.tolist(), batch.attempts.tolist(), strict=True)
+        return [key[0] for key in keys if key not in swarm.attempts]
+
+    def _search(
+        self, swarm: LocalSwarm, attempts: Iterable[Attempt], *, claiming: bool = False
+    ) -> "asyncio.Task[list[int]]":
+        swarm.sought += 1
+        search = self._loop.create_task(self._inheritance.settle(attempts, claiming=claiming))
+        self._searches.add(search)
+        search.add_done_callback(partial(self._searched, swarm))
+        return search
+
+    def _searched(self, swarm: LocalSwarm, search: "asyncio.Task[list[int]]") -> None:
+        self._searches.discard(search)
+        swarm.sought -= 1
+        if not swarm.sought:
+            swarm.cancelled_early.clear()
+
+    def _adopt(self, attempt: Attempt, adopted: Adopted) -> None:
+        attempt.inherited = False
+        attempt.swarm.attempts[attempt.key] = attempt
+        self._run(attempt, adopted, attempt.runtime_seconds - adopted.age_seconds)
+        if attempt.must_not_run:
+            _execution_of(attempt).end()
+
+    def _somebody_else_started(self, attempt: Attempt, ending: Ending) -> bool:
+        """Whether a process that an earlier daemon left was quicker than this daemon's, or may still be."""
+        was_cut_short = attempt.inherited and (ending.code is None or ending.code < 0)
+        return (was_cut_short or ending.code == TAKEN_CODE) and not self._has_run(attempt, ending)
+
+    def _has_run(self, attempt: Attempt, ending: Ending) -> bool:
+        """Whether it was this process that ran the command."""
+        if attempt.status is None:
+            return True
+        status = read_status(attempt.status)
+        return isinstance(status, Started) and status.pid == ending.pid
+
     # -- from running to over --------------------------------------------------------------------------------------
 
     def _ended(self, attempt: Attempt, ending: Ending) -> None:
@@ -242,32 +341,96 @@ class LocalGateway(ServerGateway):
         self._running.discard(attempt)
         attempt.execution = None  # they know each other: a cycle would be left to the garbage collector
         self._set_over(attempt)
-        if not attempt.silent:
-            status, reason = verdict(ending, attempt.runtime_seconds, self._paths(attempt).err)
-            self._news.ended(attempt, status, reason)
+        if ending.code == UNWRITABLE_CODE and not self._has_run(attempt, ending):
+            reason = with_tail(NO_STATUS_FILE, attempt.output.err)
+            self._conclude(attempt, TaskStatus.ERROR_RECOVERABLE, reason)
+        elif self._somebody_else_started(attempt, ending):
+            attempt.was_running = True  # should there be no trace of it, it is not tried a second time
+            self._search(attempt.swarm, [attempt])
+        elif attempt.given_back and ending.code != 0 and not ending.overran:
+            self._conclude(attempt, TaskStatus.REGISTERED, STOPPED)
+        elif not attempt.silent:
+            self._conclude(attempt, *verdict(ending, attempt.runtime_seconds, attempt.output.err))
         if not self._running:
             self._nothing_runs.set()
         self._start_soon()
 
-    def _drop_all(self, swarm: LocalSwarm) -> None:
-        for attempt in list(swarm.attempts.values()):
-            self._drop(attempt)
+    def _conclude(self, attempt: Attempt, status: TaskStatus, reason: str) -> None:
+        if not attempt.silent:
+            self._news.ended(attempt, status, reason)
 
-    def _drop(self, attempt: Attempt) -> None:
-        """End it, and never speak of it again."""
-        attempt.silent = True
-        if attempt.phase is Phase.WAITING:
-            self._set_over(attempt)
-            self._waiting.note_dropped()
-        else:
-            self._news.forget_start(attempt)
-            _execution_of(attempt).end()
+    def _drop(self, swarm: LocalSwarm, attempts: Sequence[Attempt]) -> None:
+        """End them, and never speak of them again."""
+        for attempt in attempts:
+            attempt.silent = True
+        self._end(swarm, attempts)
+
+    def _end(self, swarm: LocalSwarm, attempts: Sequence[Attempt]) -> None:
+        """End those that run, and see that the others never do."""
+        waiting = [attempt for attempt in attempts if attempt.phase is Phase.WAITING]
+        for attempt in attempts:
+            if attempt.phase is Phase.RUNNING:
+                self._news.forget_start(attempt)
+                _execution_of(attempt).end()
+        for attempt in waiting:
+            self._forget_waiting(attempt)
+            if not attempt.inherited and attempt.given_back:
+                self._conclude(attempt, TaskStatus.REGISTERED, STOPPED)
+        inherited = [attempt for attempt in waiting if attempt.inherited]
+        if inherited:
+            self._search(swarm, inherited)
+
+    def _forget_waiting(self, attempt: Attempt) -> None:
+        self._set_over(attempt)
+        self._waiting.note_dropped()
 
     def _set_over(self, attempt: Attempt) -> None:
         attempt.phase = Phase.OVER
         attempt.swarm.attempts.pop(attempt.key, None)
 
-    def _stop_timers(self) -> None:
+    # -- the end of the daemon -------------------------------------------------------------------------------------
+
+    def _stop_swarm(self, swarm: LocalSwarm) -> None:
+        attempts = list(swarm.attempts.values())
+        if not swarm.survives:
+            self._drop(swarm, attempts)
+        elif self._leave_on_close:
+            for attempt in attempts:
+                self._leave(attempt)
+        else:
+            for attempt in attempts:
+                attempt.given_back = not attempt.silent
+            self._end(swarm, attempts)
+
+    def _is_left(self, attempt: Attempt) -> bool:
+        """Whether it goes on without the daemon. What is being ended does not."""
+        return self._leave_on_close and attempt.swarm.survives and not _execution_of(attempt).is_being_ended
+
+    def _leave(self, attempt: Attempt) -> None:
+        if attempt.phase is Phase.WAITING:
+            self._forget_waiting(attempt)
+        elif self._is_left(attempt):
+            _execution_of(attempt).let_go()
+            self._running.discard(attempt)
+            self._set_over(attempt)
+
+    async def _all_over(self) -> None:
+        """Wait until nothing is looked for and nothing runs."""
+        while self._searches or self._running:
+            if self._searches:
+                await asyncio.wait(self._searches)
+            else:
+                self._nothing_runs.clear()
+                await self._nothing_runs.wait()
+
+    def _close_at_once(self) -> None:
+        self._shared.exits.close()
+        for search in self._searches:
+            search.cancel()
+        until = self._loop.time() + LAST_WAIT_SECONDS
+        for attempt in list(self._running):
+            _execution_of(attempt).kill_and_wait(until)
+        self._news.flush()
         for handle in (self._starting, self._postponed):
             if handle is not None:
                 handle.cancel()
@@ -277,7 +440,3 @@ def _execution_of(attempt: Attempt) -> Execution:
     if attempt.execution is None:
         raise RuntimeError(f"task {attempt.spec.task_id} does not run")
     return attempt.execution
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")

@@ -1,13 +1,13 @@
-"""Whether a process group has living members besides its leader, from /proc.
+"""Who lives in a process group besides its leader, from /proc.
 
-Asked only after a group was told to end and its leader did: the others have the rest of the grace.
+Asked when a group was told to end and its leader did: the others have the rest of the grace. And after a restart of the
+daemon, for what is left of groups whose leader ended meanwhile.
 """
 
 import asyncio
-import os
-from pathlib import Path
 
-PROC = Path("/proc")
+from swarmd.gateways.local.procfs import process_ids, stat_of
+
 STALE_AFTER_SECONDS = 0.02
 
 
@@ -23,27 +23,15 @@ class LivingGroups:
         """Whether anybody but the leader lives in the group, some milliseconds ago or now."""
         now = self._loop.time()
         if now - self._seen_at > STALE_AFTER_SECONDS:
-            self._groups, self._seen_at = groups_with_followers(), now
+            self._groups, self._seen_at = set(all_followers()), now
         return group in self._groups
 
 
-def groups_with_followers() -> set[int]:
-    """The process groups in which a process lives that does not lead it."""
-    found = set()
-    for name in os.listdir(PROC):  # noqa: PTH208 - names are enough, and there may be thousands
-        if name.isdigit():
-            group = _group_of(name)
-            if group not in (0, int(name)):
-                found.add(group)
+def all_followers() -> dict[int, list[int]]:
+    """The living processes that do not lead their group, by group."""
+    found: dict[int, list[int]] = {}
+    for pid in process_ids():
+        stat = stat_of(pid)
+        if stat is not None and not stat.is_dead and stat.group not in (0, pid):
+            found.setdefault(stat.group, []).append(pid)
     return found
-
-
-def _group_of(pid: str) -> int:
-    """The group of a process; 0 when it is gone or dead."""
-    try:
-        text = (PROC / pid / "stat").read_bytes()
-    except OSError:
-        return 0
-    # After the program's name, which may hold anything: state, parent, group; proc_pid_stat(5).
-    state, _, group = text[text.rindex(b")") + 1 :].split()[:3]
-    return 0 if state in b"ZX" else int(group)

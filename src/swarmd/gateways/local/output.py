@@ -1,4 +1,4 @@
-"""Where the output of a task goes, and its last lines.
+"""Where the output of a task and its status file go, and the last lines of the output.
 
 Used by the local gateway to start tasks and to say why they failed, and by whoever shows logs. Knows files and text,
 nothing of tasks.
@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
-OPEN_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+OPEN_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 LONGEST_FOLDER_NAME = 200
 
 TAIL_BYTES = 2048
@@ -32,8 +32,18 @@ class OutputPaths:
 
 def output_paths(log_directory: Path, swarm_id: str, array_id: int, task_id: int, attempt: int) -> OutputPaths:
     """The files of one attempt, whether they are there or not. Distinct attempts never share a file."""
-    start = f"{log_directory}/{folder_name(swarm_id)}/{array_id}/{task_id}.{attempt}"
+    start = _beginning(log_directory, swarm_id, array_id, task_id, attempt)
     return OutputPaths(Path(f"{start}.out"), Path(f"{start}.err"))
+
+
+def status_path(log_directory: Path, swarm_id: str, array_id: int, task_id: int, attempt: int, token: str) -> Path:
+    """The status file of an attempt: beside its output, and another one when the swarm's id is used again."""
+    start = _beginning(log_directory, swarm_id, array_id, task_id, attempt)
+    return Path(f"{start}.{folder_name(token)}.status")
+
+
+def _beginning(log_directory: Path, swarm_id: str, array_id: int, task_id: int, attempt: int) -> str:
+    return f"{log_directory}/{folder_name(swarm_id)}/{array_id}/{task_id}.{attempt}"
 
 
 def folder_name(swarm_id: str) -> str:
@@ -47,22 +57,26 @@ def folder_name(swarm_id: str) -> str:
     return name
 
 
-def open_output(paths: OutputPaths) -> tuple[int, int]:
-    """Both files, empty, for writing: the descriptors are the caller's to close. Raises OSError."""
-    out = _open(paths.out)
+def open_output(paths: OutputPaths, *, emptied: bool = True) -> tuple[int, int]:
+    """Both files for writing: the descriptors are the caller's to close. Raises OSError.
+
+    `emptied`: whatever was in them is gone.
+    """
+    flags = OPEN_FLAGS | os.O_TRUNC if emptied else OPEN_FLAGS
+    out = _open(paths.out, flags)
     try:
-        return out, _open(paths.err)
+        return out, _open(paths.err, flags)
     except OSError:
         os.close(out)
         raise
 
 
-def _open(path: Path) -> int:
+def _open(path: Path, flags: int) -> int:
     try:
-        return os.open(path, OPEN_FLAGS, FILE_MODE)
+        return os.open(path, flags, FILE_MODE)
     except FileNotFoundError:
         make_folder(path.parent)
-        return os.open(path, OPEN_FLAGS, FILE_MODE)
+        return os.open(path, flags, FILE_MODE)
 
 
 def make_folder(folder: Path) -> None:

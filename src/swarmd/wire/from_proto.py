@@ -13,12 +13,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from swarmd._pb.swarm.v1 import array_pb2, state_pb2, swarm_pb2, swarm_service_pb2, task_pb2
 from swarmd.core.columns import ScaleSets, TaskColumns, loading_code
 from swarmd.core.errors import InvalidInputError
+from swarmd.core.events import SwarmSettings
 from swarmd.core.model import DEFAULT_MAX_ATTEMPTS, DEFAULT_SWARM_LIMIT, MAX_LABEL_BYTES, Array, TaskResources
 from swarmd.core.selecting import Selector
 from swarmd.core.status import CODE_OF, RunStatus, TaskStatus
 from swarmd.core.update import StateUpdate, TaskStatuses
-from swarmd.host.swarm import SwarmSettings
-from swarmd.rpc.names import RUN_STATUS_FROM_PB, TASK_STATUS_FROM_PB
+from swarmd.wire.names import RUN_STATUS_FROM_PB, TASK_STATUS_FROM_PB
 
 MAX_IDS_PER_UPDATE = 100_000
 """One update is one unit that nobody may interrupt: larger ones would hold up everybody else."""
@@ -32,12 +32,16 @@ _LOADING_CODES = {0: int(CODE_OF[TaskStatus.REGISTERED])} | {
 _UNKNOWN_CODE = 255
 
 
-def state_update(message: state_pb2.StateUpdate) -> StateUpdate:
-    """A StateUpdate as it came."""
+def check_size(message: state_pb2.StateUpdate) -> None:
+    """Raise InvalidInputError for an update of so many tasks that it would hold up everybody else."""
     count = sum(len(group.task_ids) for group in message.task_statuses)
     if count > MAX_IDS_PER_UPDATE:
         text = f"update.task_statuses: {count} task ids are too many; send at most {MAX_IDS_PER_UPDATE} a message"
         raise InvalidInputError(text, reason="UPDATE_TOO_LARGE", field="update.task_statuses")
+
+
+def state_update(message: state_pb2.StateUpdate) -> StateUpdate:
+    """A StateUpdate as it came."""
     statuses = TaskStatuses()
     for place, group in enumerate(message.task_statuses):
         attempts = np.array(group.attempts, dtype=np.int32) if group.attempts else None
@@ -161,8 +165,7 @@ def selector(message: task_pb2.TaskSelector) -> Selector:
 def swarm_settings(message: swarm_pb2.Swarm) -> SwarmSettings:
     """What a swarm is to be created with."""
     check_text(message.display_name, "swarm.display_name", MAX_LABEL_BYTES)
-    directory = Path(message.working_directory) if message.working_directory else None
-    if directory is not None and not directory.is_absolute():
+    if message.working_directory and not Path(message.working_directory).is_absolute():
         text = f"swarm.working_directory: {message.working_directory!r} is relative; give an absolute path"
         raise InvalidInputError(text, field="swarm.working_directory")
     return SwarmSettings(
@@ -174,7 +177,7 @@ def swarm_settings(message: swarm_pb2.Swarm) -> SwarmSettings:
         fail_fast=message.fail_fast,
         gateway=message.gateway or "local",
         run_status=run_status(message.workflow_run_status, "swarm.workflow_run_status"),
-        working_directory=directory,
+        working_directory=message.working_directory,
         environment=_environment(message),
     )
 

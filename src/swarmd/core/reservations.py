@@ -1,0 +1,206 @@
+"""Batches between lanes and engine: who took which tasks, and what is not known of them yet.
+
+Used by `SwarmState`. A reservation can be made in two ways: by asking what goes next, or by naming the tasks, as a
+journal does that tells again what was taken; both leave the same state behind.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swarmd.core.batch import Batch
+from swarmd.core.errors import DamagedError
+from swarmd.core.history import History
+from swarmd.core.ids import ABSENT, Int64s, Rows
+from swarmd.core.status import Code, TaskStatus
+from swarmd.core.table import Int32s, Table, Times
+
+SWEPT_PER_BATCH = 2
+"""How many of the batches that were handed out are looked at when another one is: so they never pile up."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBatch:
+    """A batch whose outcome is not there yet, or one that was handed out."""
+
+    batch: Batch
+    taken_at: float
+    in_doubt: bool = False
+    doubt: str = ""
+    """Why it is in doubt."""
+    request_id: str = ""
+    """That of the tick which took it."""
+    queued_before: Times | None = field(default=None, repr=False)
+    """When its tasks had been queued before, for `undo`."""
+
+
+class Reservations:
+    """The batches of one swarm."""
+
+    def __init__(self, table: Table, history: History, swarm_id: str) -> None:
+        self._table = table
+        self._history = history
+        self._swarm_id = swarm_id
+        self.open: dict[str, OpenBatch] = {}
+        self.handed_out: dict[str, OpenBatch] = {}
+        """Batches that whoever ticked was given to run, oldest first; some may have had news of every task."""
+        self.count = 0
+        """How many batches there ever were."""
+
+    # -- reserving -------------------------------------------------------------------------------------------------
+
+    def take(self, room: int, prefix: str, request_id: str, at: float) -> Batch | None:
+        """Reserve the batch that goes next, of at most `room` tasks; None when no array has both work and room."""
+        table = self._table
+        lane = table.queue.next_lane()
+        if lane is None:
+            return None
+        rows, seqs = table.queue.take(lane, min(room, table.usage.room(lane.array_row), lane.live))
+        batch_id = f"{prefix}-{self.count + 1}"
+        return self._reserve(batch_id, rows, seqs, request_id, at)
+
+    def take_named(self, batch_id: str, task_ids: Int64s, attempts: Int32s, request_id: str, at: float) -> Batch:
+        """Reserve just these tasks, as a journal says it was done. Raises DamagedError when that cannot have been."""
+        table = self._table
+        rows = table.ids.find(task_ids)
+        known = len(rows) > 0 and int(rows.min()) != ABSENT
+        if not known or not bool(np.all(table.queue.ready_seq[rows] != 0)):
+            raise DamagedError(f"batch {batch_id} has tasks that were not ready when it was taken")
+        if not np.array_equal(table.attempt[rows] + 1, attempts):
+            raise DamagedError(f"batch {batch_id} has other attempts than those that came next")
+        seqs = table.queue.ready_seq[rows]
+        table.queue.remove(rows, table.lanes)
+        return self._reserve(batch_id, rows, seqs, request_id, at)
+
+    def _reserve(self, batch_id: str, rows: Rows, seqs: Int64s, request_id: str, at: float) -> Batch:
+        table = self._table
+        before = table.queued_at[rows]
+        table.status[rows] = Code.RESERVED
+        table.attempt[rows] += 1
+        table.queued_at[rows] = at
+        batch = batch_of(table, self._swarm_id, batch_id, rows, seqs)
+        array_row = int(table.array_rows(rows[:1])[0])
+        table.usage.move_same(array_row, Code.REGISTERED, Code.RESERVED, len(rows))
+        table.queue.refresh(array_row, has_room=table.usage.has_room(array_row))
+        self.count += 1
+        self.open[batch_id] = OpenBatch(batch, at, request_id=request_id, queued_before=before)
+        return batch
+
+    def undo(self, batch: Batch) -> None:
+        """As if it had never been taken. Only while nothing else has happened to the swarm since."""
+        known = self.open.pop(batch.batch_id)
+        self.count -= 1
+        table, rows = self._table, batch.rows
+        self._put_back(rows, batch.seqs)
+        table.attempt[rows] -= 1
+        if known.queued_before is not None:
+            table.queued_at[rows] = known.queued_before
+
+    # -- what becomes of them --------------------------------------------------------------------------------------
+
+    def settle(self, batch: Batch) -> None:
+        """Its outcome is known."""
+        self.open.pop(batch.batch_id, None)
+
+    def hand_out(self, batch: Batch) -> None:
+        """Its outcome is that whoever ticked has it."""
+        known = self.open.pop(batch.batch_id, None)
+        if known is not None:
+            for batch_id in list(self.handed_out)[:SWEPT_PER_BATCH]:
+                if not len(self.without_news(self.handed_out[batch_id].batch)):
+                    del self.handed_out[batch_id]
+            self.handed_out[batch.batch_id] = replace(known, queued_before=None)
+
+    def doubt(self, batch: Batch, why: str) -> None:
+        """Nobody knows its outcome."""
+        self.open[batch.batch_id] = replace(self.open[batch.batch_id], in_doubt=True, doubt=why)
+
+    def give_back(self, batch: Batch, task_ids: Sequence[int] | None) -> int:
+        """These tasks of it, or all, are ready again where they were before, unless news has reached them."""
+        if task_ids is None:
+            self.open.pop(batch.batch_id, None)
+        places = self.still_reserved(batch)
+        if task_ids is not None:
+            places = places[np.isin(batch.task_ids[places], np.asarray(task_ids, dtype=np.int64))]
+        self._put_back(batch.rows[places], batch.seqs[places])
+        return len(places)
+
+    def _put_back(self, rows: Rows, seqs: Int64s) -> None:
+        table = self._table
+        if not len(rows):
+            return
+        array_rows = table.array_rows(rows)
+        table.usage.move_same(int(array_rows[0]), Code.RESERVED, Code.REGISTERED, len(rows))
+        table.status[rows] = Code.REGISTERED
+        waits = table.upstreams_left[rows] > 0  # an upstream was reset meanwhile
+        if not waits.all():
+            table.queue.restore(rows[~waits], seqs[~waits], table.lanes)
+        table.refresh(array_rows[:1])
+
+    def drop_settled_doubts(self) -> None:
+        """A batch in doubt of which news has reached every task is in doubt no more."""
+        for batch_id, known in list(self.open.items()):
+            if known.in_doubt and not len(self.still_reserved(known.batch)):
+                del self.open[batch_id]
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def still_reserved(self, batch: Batch) -> Rows:
+        """The places of those of its tasks that no news has reached."""
+        return self._still(batch, Code.RESERVED)
+
+    def without_news(self, batch: Batch) -> Rows:
+        """Of a batch that was handed out: the places of those of its tasks that nobody has reported anything of."""
+        return self._still(batch, Code.QUEUED)
+
+    def _still(self, batch: Batch, code: Code) -> Rows:
+        same = self._table.status[batch.rows] == code
+        return np.flatnonzero(same & (self._table.attempt[batch.rows] == batch.attempts)).astype(np.int32)
+
+    def in_doubt_count(self, array_id: int | None = None) -> int:
+        """Tasks whose batch is in doubt, of the swarm or of one array."""
+        doubtful = [each.batch for each in self.open.values() if each.in_doubt]
+        return sum(len(self.still_reserved(batch)) for batch in doubtful if array_id in (None, batch.array_id))
+
+    def cancelled_in(self, batch: Batch) -> NDArray[np.intp]:
+        """The places of those of its tasks that were cancelled since it was taken, also when they were reset since."""
+        table = self._table
+        same = table.attempt[batch.rows] == batch.attempts
+        cancelled = same & (table.status[batch.rows] == Code.CANCELLED)
+        elsewhere = np.flatnonzero(~cancelled & (~same | (table.status[batch.rows] == Code.REGISTERED)))
+        for place in elsewhere.tolist():
+            attempt = int(batch.attempts[place])
+            cancelled[place] = self._history.has(int(batch.rows[place]), attempt, TaskStatus.CANCELLED)
+        return np.flatnonzero(cancelled)
+
+
+def at_engine(table: Table, swarm_id: str) -> list[Batch]:
+    """The tasks that an engine has, queued or further: grouped as batches are, in groups of any size."""
+    status = table.status[: table.size]
+    rows = np.flatnonzero((status >= Code.QUEUED) & (status <= Code.RUNNING)).astype(np.int32)
+    if not len(rows):
+        return []
+    lanes = table.lanes.of_task[rows]
+    order = np.argsort(lanes, kind="stable")
+    cuts = np.flatnonzero(np.diff(lanes[order])) + 1
+    nowhere = np.zeros(len(rows), dtype=np.int64)
+    return [batch_of(table, swarm_id, "", part, nowhere[: len(part)]) for part in np.split(rows[order], cuts)]
+
+
+def batch_of(table: Table, swarm_id: str, batch_id: str, rows: Rows, seqs: Int64s) -> Batch:
+    """A batch of these tasks, which share a lane, with the attempts that they have now."""
+    lane = int(table.lanes.of_task[rows[0]])
+    return Batch(
+        swarm_id=swarm_id,
+        batch_id=batch_id,
+        array=table.arrays[int(table.lanes.array_row[lane])],
+        task_resources=table.resources[int(table.lanes.resources_row[lane])],
+        priority=int(table.lanes.priority[lane]),
+        task_ids=table.task_id[rows],
+        attempts=table.attempt[rows],
+        rows=rows,
+        seqs=seqs,
+        table=table,
+    )

@@ -1,0 +1,274 @@
+"""A frozen swarm back from its columns and plain values, everything that follows from something else counted anew.
+
+Trusts nothing: a snapshot may be damaged in ways that no checksum sees, and whatever does not fit is a DamagedError.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from datetime import datetime
+from itertools import pairwise
+
+import numpy as np
+
+from swarmd.core.batch import Batch
+from swarmd.core.errors import DamagedError, SwarmdError
+from swarmd.core.events import Created, SwarmSettings
+from swarmd.core.freezing import APPENDED, CHANGING, DTYPES, Chunk, Column, Facts
+from swarmd.core.graph import segment_of
+from swarmd.core.history import AttemptRecord, Bulk
+from swarmd.core.ids import ABSENT
+from swarmd.core.model import Array, TaskResources
+from swarmd.core.reservations import OpenBatch
+from swarmd.core.status import STANDING_CODES, STATUS_OF, Code, RunStatus, TaskStatus
+from swarmd.core.swarm import LoadAnswer, Swarm, TickRecord
+from swarmd.core.table import Table
+
+
+def thaw(facts: Facts, sections: Mapping[str, Chunk]) -> Swarm:
+    """The swarm that was frozen. Raises DamagedError when facts and sections do not fit each other."""
+    try:
+        return _Thawing(facts, sections).swarm()
+    except DamagedError:
+        raise
+    except (SwarmdError, KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        raise DamagedError(f"the facts of the swarm do not fit each other: {error!r}") from error
+
+
+class _Thawing:
+    """One swarm on its way back. Every column is checked before anything is looked up by its numbers."""
+
+    def __init__(self, facts: Facts, sections: Mapping[str, Chunk]) -> None:
+        self._facts = facts
+        self._sections = sections
+
+    def swarm(self) -> Swarm:
+        facts = self._facts
+        given = facts["settings"]
+        settings = SwarmSettings(**{**given, "run_status": RunStatus(given["run_status"])})
+        created = Created(settings, facts["token"], facts["request_id"], facts["asked"])
+        swarm = Swarm(created, facts["created_at"])
+        swarm.autopilot, swarm.display_name = facts["autopilot"], facts["display_name"]
+        state = swarm.state
+        state.revision, state.fail_fast, state.paused = facts["revision"], facts["fail_fast"], facts["paused"]
+        state.run_status = RunStatus(facts["run_status"])
+        state.sync_time = facts["sync_time"] and datetime.fromisoformat(facts["sync_time"])
+        self._fill_table(state.table)
+        self._fill_batches(swarm)
+        self._fill_history(swarm)
+        self._fill_answers(swarm)
+        return swarm
+
+    # -- the table -------------------------------------------------------------------------------------------------
+
+    def _fill_table(self, table: Table) -> None:
+        facts = self._facts
+        table.size, table.load_count = facts["size"], facts["load_count"]
+        self._fill_arrays_and_resources(table)
+        self._fill_lanes(table)
+        for name in (*CHANGING, *APPENDED):
+            setattr(table, name, self._task_column(name))
+        _demand(_within(table.status, STANDING_CODES), "a task has a status that no task can stand in")
+        _demand(_within(table.scales, len(table.scale_sets.sets)), "a task has scales that there are not")
+        table.ids.add(table.task_id)
+        found = table.ids.find(table.task_id)
+        _demand(np.array_equal(found, np.arange(table.size)), "a task id comes twice")
+        table.names.fill(*self._texts("names", table.size))
+        table.commands.fill(*self._texts("commands", table.size))
+        self._fill_upstreams(table)
+        places = table.array_rows(np.arange(table.size, dtype=np.int32)).astype(np.int64) * STANDING_CODES
+        table.usage.add_tasks(np.bincount(places + table.status, minlength=len(table.arrays) * STANDING_CODES))
+        self._fill_queue(table)
+
+    def _fill_arrays_and_resources(self, table: Table) -> None:
+        facts = self._facts
+        table.usage.swarm_limit = facts["swarm_limit"]
+        table.add_arrays([Array(**each) for each in facts["arrays"]])
+        table.add_resources([TaskResources(**each) for each in facts["resources"]])
+        limits = self._column("arrays.limit", len(table.arrays))
+        _demand(bool(np.all(limits >= 0)), "an array has a negative limit")
+        for row in np.flatnonzero(limits != table.usage.limits()).tolist():
+            table.usage.set_limit(row, int(limits[row]))
+        places = [table.scale_sets.place(scales) for scales in facts["scale_sets"]]
+        _demand(places == list(range(len(table.scale_sets.sets))), "the same scales come twice")
+        adjusted = {(row, scales): grown for row, scales, grown in facts["adjusted"]}
+        rows = range(len(table.resources))
+        _demand(all(row in rows and grown in rows for (row, _), grown in adjusted.items()), "resources are missing")
+        table.remember_adjusted(adjusted)
+
+    def _fill_lanes(self, table: Table) -> None:
+        names = ("lanes.priority", "lanes.array", "lanes.resources")
+        priorities, arrays, resources = (self._column(name) for name in names)
+        keys = list(zip(priorities.tolist(), arrays.tolist(), resources.tolist(), strict=True))
+        _demand(_within(arrays, len(table.arrays)), "a lane is of an array that there is not")
+        _demand(_within(resources, len(table.resources)), "a lane is of resources that there are not")
+        _demand(np.array_equal(table.lanes.intern(keys), np.arange(len(keys))), "a lane comes twice")
+        table.lanes.of_task = self._task_column("lane")
+        _demand(_within(table.lanes.of_task, len(keys)), "a task is of a lane that there is not")
+
+    def _fill_upstreams(self, table: Table) -> None:
+        offsets, upstreams = self._column("upstreams.offsets", table.size + 1), self._column("upstreams.rows")
+        counts = np.diff(offsets)
+        fit = offsets[0] == 0 and offsets[-1] == len(upstreams) and bool(np.all(counts >= 0))
+        _demand(fit and _within(upstreams, table.size), "the dependencies do not fit the tasks")
+        table.upstreams.extend_at(offsets, upstreams)
+        tasks = np.repeat(np.arange(table.size, dtype=np.int32), counts)
+        table.downstreams.add(segment_of(upstreams, tasks))
+        undone = tasks[table.status[upstreams] != Code.DONE]
+        table.upstreams_left = np.bincount(undone, minlength=table.size).astype(np.int32)
+
+    def _fill_queue(self, table: Table) -> None:
+        ready_seq = self._task_column("ready_seq")
+        back, front = self._facts["queue_counters"]
+        is_ready = (table.status == Code.REGISTERED) & (table.upstreams_left == 0)
+        _demand(np.array_equal(ready_seq != 0, is_ready), "the tasks in the lanes are not exactly the ready ones")
+        numbers = np.sort(ready_seq[is_ready])
+        _demand(bool(np.all(numbers[1:] > numbers[:-1])), "two tasks have the same place in the order of leaving")
+        fit = not len(numbers) or (front < numbers[0] and numbers[-1] < back)
+        _demand(bool(fit), "a ready task has a number that was not given yet")
+        table.refresh(table.queue.refill(ready_seq, (int(back), int(front)), table.lanes))
+
+    # -- beside the table ------------------------------------------------------------------------------------------
+
+    def _fill_batches(self, swarm: Swarm) -> None:
+        facts, reservations = self._facts, swarm.state.reservations
+        batches = self._batches(swarm)
+        times = self._column("batches.queued_before")
+        for name, known in (("open", reservations.open), ("handed_out", reservations.handed_out)):
+            for each in facts[name]:
+                batch, before = batches[each["batch"]], None
+                if each["has_queued_before"]:
+                    before, times = times[: len(batch)], times[len(batch) :]
+                    _demand(len(before) == len(batch), "the times of a batch are missing")
+                standing = each["taken_at"], each["in_doubt"], each["doubt"], each["request_id"]
+                known[batch.batch_id] = OpenBatch(batch, *standing, before)
+        _demand(not len(times), "there are times of a batch that there is not")
+        reservations.count = facts["batch_count"]
+        swarm.unanswered = {key: [batches[place] for place in places] for key, places in facts["unanswered"].items()}
+
+    def _batches(self, swarm: Swarm) -> list[Batch]:
+        table, described = swarm.state.table, self._facts["batches"]
+        ends = np.cumsum([0, *(each["size"] for each in described)]).tolist()
+        rows = self._column("batches.rows", ends[-1])
+        seqs, attempts = self._column("batches.seqs", ends[-1]), self._column("batches.attempts", ends[-1])
+        _demand(all(each["size"] > 0 for each in described), "a batch has no tasks")
+        _demand(_within(rows, table.size), "a batch has a task that there is not")
+        batches = []
+        for each, (start, end) in zip(described, pairwise(ends), strict=True):
+            array = table.array_ids.find_one(each["array_id"])
+            resources = table.resources_ids.find_one(each["task_resources_id"])
+            _demand(ABSENT not in (array, resources), "a batch is of an array or of resources that there are not")
+            batches.append(
+                Batch(
+                    swarm_id=swarm.state.swarm_id,
+                    batch_id=each["batch_id"],
+                    array=table.arrays[array],
+                    task_resources=table.resources[resources],
+                    priority=each["priority"],
+                    task_ids=table.task_id[rows[start:end]],
+                    attempts=attempts[start:end],
+                    rows=rows[start:end],
+                    seqs=seqs[start:end],
+                    table=table,
+                )
+            )
+        return batches
+
+    def _fill_history(self, swarm: Swarm) -> None:
+        size = swarm.state.table.size
+        rows, records = self._records(size)
+        lists: dict[int, list[tuple[int, AttemptRecord]]] = {}
+        serials = self._column("history.serials", len(rows)).tolist()
+        for row, serial, record in zip(rows, serials, records, strict=True):
+            if serial:
+                lists.setdefault(row, []).append((serial, record))
+        budget = self._column("history.budget", self._facts["texts"])
+        _demand(_within(budget, len(records)), "a text is of a record that there is not")
+        texts = ((rows[place], records[place]) for place in budget.tolist())
+        swarm.state.history.fill(lists, self._bulks(size), self._facts["last_serial"], texts)
+
+    def _records(self, size: int) -> tuple[list[int], list[AttemptRecord]]:
+        rows = self._column("history.rows")
+        names = ("attempts", "statuses", "queued_at", "changed_at", "reasons")
+        attempts, codes, queued, changed, reasons = (self._column(f"history.{name}", len(rows)) for name in names)
+        data, ends, count = self._texts("reasons", len(self._column("reasons.ends")))
+        _demand(_within(rows, size), "a record is of a task that there is not")
+        _demand(_within(codes, len(STATUS_OF)), "a record has an unknown status")
+        _demand(_within(reasons, count), "a record has a reason that there is not")
+        known = [data[start:end].decode() for start, end in pairwise([0, *ends.tolist()])]
+        values = zip(
+            attempts.tolist(), codes.tolist(), queued.tolist(), changed.tolist(), reasons.tolist(), strict=True
+        )
+        return rows.tolist(), [
+            AttemptRecord(attempt, STATUS_OF[code], queued_at, changed_at, known[reason])
+            for attempt, code, queued_at, changed_at, reason in values
+        ]
+
+    def _bulks(self, size: int) -> list[Bulk]:
+        described = self._facts["bulks"]
+        total = sum(count for *_, count in described)
+        names = ("rows", "attempts", "queued_at", "changed_at")
+        rows, attempts, queued, changed = (self._column(f"bulks.{name}", total) for name in names)
+        _demand(all(count >= 0 for *_, count in described), "there are less than no records")
+        _demand(_within(rows, size), "a record is of a task that there is not")
+        bulks, start = [], 0
+        for serial, status, reason, count in described:
+            part = slice(start, start + count)
+            times = queued[part], changed[part]
+            bulks.append(Bulk(serial, rows[part], attempts[part], TaskStatus(status), *times, reason))
+            start += count
+        return bulks
+
+    def _fill_answers(self, swarm: Swarm) -> None:
+        facts, answers = self._facts, memoryview(self._section("answers"))
+        swarm.loads = OrderedDict((request_id, LoadAnswer(**answer)) for request_id, answer in facts["loads"])
+        start = 0
+        for request_id, asked, length in facts["ticks"]:
+            swarm.ticks[request_id] = TickRecord(asked, bytes(answers[start : start + length]))
+            start += length
+        _demand(start == len(answers), "the answers of ticks do not fit each other")
+        swarm.answer_bytes = facts["answer_bytes"]
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def _section(self, name: str) -> Chunk:
+        section = self._sections.get(name)
+        if section is None:
+            raise DamagedError(f"{name} is missing")
+        return section
+
+    def _column(self, name: str, length: int | None = None) -> Column:
+        """A column of its own, which may be written to."""
+        section, dtype = self._section(name), np.dtype(DTYPES[name])
+        _demand(len(section) % dtype.itemsize == 0, f"{name} ends within a number")
+        column = np.frombuffer(section, dtype=dtype).astype(dtype.newbyteorder("="))
+        if length is not None and len(column) != length:
+            raise DamagedError(f"{name} has {len(column)} elements instead of {length}")
+        return column
+
+    def _task_column(self, name: str) -> Column:
+        return self._column(name, self._facts["size"])
+
+    def _texts(self, name: str, size: int) -> tuple[bytearray, Column, int]:
+        data, ends = bytearray(self._section(name)), self._column(f"{name}.ends")
+        last = int(ends[-1]) if len(ends) else 0
+        fit = len(ends) <= size and last == len(data) and bool(np.all(np.diff(ends, prepend=0) >= 0))
+        _demand(fit and _cut_at_characters(data, ends), f"{name} are not cut where a text ends")
+        return data, ends, size
+
+
+def _cut_at_characters(data: bytearray, ends: Column) -> bool:
+    if data.isascii():
+        return True
+    data.decode()
+    after = np.frombuffer(data, dtype=np.uint8)[ends[ends < len(data)]]
+    return not bool(np.any((after & 0xC0) == 0x80))
+
+
+def _within(numbers: Column, count: int) -> bool:
+    """Whether all are from 0 to below `count`."""
+    return not len(numbers) or (int(numbers.min()) >= 0 and int(numbers.max()) < count)
+
+
+def _demand(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise DamagedError(otherwise)

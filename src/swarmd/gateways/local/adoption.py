@@ -1,0 +1,84 @@
+"""Processes that an earlier daemon started: found by their status files, and looked after from then on.
+
+They are no children of this process: their end is seen through a pidfd or in /proc, their exit code is in the status
+file. A process is the one that was started only when its number, its start time and the boot are the same.
+"""
+
+from pathlib import Path
+
+from swarmd.gateways.local.leader import Leader, pidfd_of
+from swarmd.gateways.local.procfs import environment_of, seconds_since, stat_of
+from swarmd.gateways.local.status_file import Started, read_status
+
+
+class Adopted(Leader):
+    """A process that is not ours, with the interface of a child. `adopt` makes them."""
+
+    __slots__ = ("_started", "_status")
+
+    without_status = "it ended and left no exit status"
+
+    def __init__(self, started: Started, status: Path) -> None:
+        super().__init__(started.pid, pidfd_of(started.pid))
+        self._started = started
+        self._status = status
+
+    @property
+    def age_seconds(self) -> float:
+        """How long it has run."""
+        return seconds_since(self._started.start_ticks)
+
+    def has_ended(self) -> bool:
+        return not is_running(self._started)
+
+    def reap(self) -> int | None:
+        self.let_go()
+        status = read_status(self._status)
+        return status.exit_code if isinstance(status, Started) else None
+
+    def signal_group(self, number: int) -> None:
+        # With no process of this number the group is still the same: a number is not given anew while a group has it.
+        if _number_is_not_recycled(self._started):
+            super().signal_group(number)
+
+    def _signal_leader(self, number: int) -> None:
+        if not self.has_ended():
+            super()._signal_leader(number)
+
+
+def adopt(started: Started, status: Path) -> Adopted | None:
+    """Look after a process that was started; None when it is not there any more."""
+    if not is_running(started):
+        return None
+    adopted = Adopted(started, status)
+    # Again: the number may have become another process's before the descriptor was opened.
+    if adopted.has_ended():
+        adopted.let_go()
+        return None
+    return adopted
+
+
+def is_running(started: Started) -> bool:
+    """Whether just this process is there and not a zombie: nobody may take its status where process 1 does not."""
+    if not started.is_of_this_boot:
+        return False
+    stat = stat_of(started.pid)
+    return stat is not None and stat.start_ticks == started.start_ticks and not stat.is_dead
+
+
+def is_group_of(started: Started, followers: list[int], marks: frozenset[bytes]) -> bool:
+    """Whether these are what a process that ended has left of its group.
+
+    It may have ended long ago, and the number have been another group's since whose leader ended too: so one of them
+    must have the attempt's variables in its environment.
+    """
+    return (
+        started.is_of_this_boot
+        and _number_is_not_recycled(started)
+        and any(marks.issubset(environment_of(pid)) for pid in followers)
+    )
+
+
+def _number_is_not_recycled(started: Started) -> bool:
+    stat = stat_of(started.pid)
+    return stat is None or stat.start_ticks == started.start_ticks

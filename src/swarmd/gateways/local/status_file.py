@@ -1,0 +1,101 @@
+"""The status file of an attempt that survives its daemon: who runs it, and how it ended.
+
+Its first line is `<pid> <start in clock ticks> <boot id>`, or says that the attempt never runs; its second is the exit
+code. `wrapper` writes it, and here it is read. Whoever creates the file decides what becomes of the attempt. A line
+counts only when it is whole.
+"""
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarmd.gateways.local.output import FILE_MODE, make_folder
+from swarmd.gateways.local.procfs import boot_id
+
+_CLAIM = b"never\n"
+"""Nobody runs it, now or later."""
+_LONGEST = 256
+_STARTED = re.compile(rb"(\d{1,10}) (\d{1,20}) ([0-9a-f-]{36})\n(?:(\d{1,3})\n|\d{0,3})")
+_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# The task may have put anything in its place: a pipe would block the daemon, a link lead elsewhere.
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """There is no file: nobody has started the attempt yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """It never runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """It was started as this process."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+    exit_code: int | None
+    """None: it has not ended, or ended without a word."""
+
+    @property
+    def is_of_this_boot(self) -> bool:
+        return self.boot_id == boot_id()
+
+
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """There is a file that says nothing, maybe not yet."""
+
+    why: str
+
+
+Status = Absent | Claimed | Started | Unclear
+
+
+def read_status(path: Path) -> Status:
+    """What the file says."""
+    try:
+        data = _content(path)
+    except FileNotFoundError:
+        return Absent()
+    except OSError as error:
+        return Unclear(f"its status file {path} cannot be read: {error.strerror or error}")
+    if data == _CLAIM:
+        return Claimed()
+    found = _STARTED.fullmatch(data)
+    if found is None:
+        return Unclear(f"its status file {path} cannot be understood")
+    pid, ticks, boot, code = found.groups()
+    return Started(int(pid), int(ticks), boot.decode(), None if code is None else int(code))
+
+
+def claim(path: Path) -> bool:
+    """Make sure that nobody starts the attempt from now on. False when the file is there. Raises OSError."""
+    if not path.parent.is_dir():
+        make_folder(path.parent)
+    try:
+        descriptor = os.open(path, _CREATE_FLAGS, FILE_MODE)
+    except FileExistsError:
+        return False
+    try:
+        os.write(descriptor, _CLAIM)
+    except OSError:
+        path.unlink()
+        raise
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _content(path: Path) -> bytes:
+    descriptor = os.open(path, _READ_FLAGS)
+    try:
+        return os.read(descriptor, _LONGEST) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,75 @@
+"""JournaledBook: the scheduler's batches, each written down before the engine hears of it, and its outcome after."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from swarmd.core.batch import Batch
+from swarmd.core.events import BatchConcluded, BatchDoubted, BatchTaken, Event, Updated
+from swarmd.core.update import StateUpdate
+from swarmd.journal.faults import reach
+
+if TYPE_CHECKING:
+    from swarmd.core.change import Change
+    from swarmd.core.swarm import Swarm
+    from swarmd.journal.journal import Journal
+
+
+class JournaledBook:
+    """What a Scheduler in the daemon takes batches from."""
+
+    def __init__(
+        self,
+        swarm: "Swarm",
+        journal: "Journal",
+        submit: "Callable[[Event], asyncio.Future[Change]]",
+        clock: Callable[[], float],
+        *,
+        hands_out: bool,
+    ) -> None:
+        """`submit` writes down what happened already, and applies it."""
+        self._swarm = swarm
+        self._journal = journal
+        self._submit = submit
+        self._clock = clock
+        self._hands_out = hands_out
+
+    async def take(self, most: int, size: int, request_id: str) -> list[Batch]:
+        at = self._clock()
+
+        def reserve() -> list[tuple[Event, Batch]]:
+            taken: list[tuple[Event, Batch]] = []
+            while len(taken) < most:
+                batch = self._swarm.state.take_batch(size, request_id=request_id, at=at)
+                if batch is None:
+                    break
+                event = BatchTaken(batch.batch_id, batch.task_ids, batch.attempts, request_id)
+                self._swarm.apply(event, at)
+                taken.append((event, batch))
+            return taken
+
+        taking = self._journal.reserve(reserve, self._swarm.untake, at)
+        try:
+            batches = await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            taking.add_done_callback(self._give_back)
+            raise
+        reach("tick.taken")
+        return batches
+
+    def _give_back(self, taking: "asyncio.Future[list[Batch]]") -> None:
+        """Whoever wanted them is gone, and no engine has heard of them."""
+        if not taking.cancelled() and taking.exception() is None:
+            for batch in taking.result():
+                self._submit(BatchConcluded(batch.batch_id, returned_ids=batch.task_ids.tolist()))
+
+    def tell(self, update: StateUpdate) -> Awaitable[object]:
+        return self._submit(Updated(update))
+
+    def conclude(self, batch: Batch, update: StateUpdate, returned_ids: list[int]) -> Awaitable[object]:
+        reach("tick.queued")
+        handed_out = self._hands_out and len(returned_ids) < len(batch)
+        return self._submit(BatchConcluded(batch.batch_id, update, returned_ids, handed_out))
+
+    def doubt(self, batch: Batch, why: str) -> Awaitable[object]:
+        return self._submit(BatchDoubted(batch.batch_id, why))

@@ -1,0 +1,459 @@
+"""SwarmJournal: writes the events of one swarm down, in groups, and has each applied once it is on disk.
+
+Its users are in the event loop; the disk is in threads. While one group is being committed the next one gathers, so a
+thousand who wait share a commit. Events are applied in the order in which they were written, and nothing else ever
+changes the swarm, but for reservations: batches are taken from the swarm as it is when everything that was written has
+been applied, and their events are the first of the group that comes next. So whoever applies the events again later
+comes by the same swarm.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from swarmd.core.errors import StorageError, SwarmdError
+from swarmd.core.events import Event
+from swarmd.core.freezing import Frozen, Room, freeze, make_room
+from swarmd.core.swarm import Swarm
+from swarmd.journal.encoding import encode
+from swarmd.journal.faults import reach
+from swarmd.journal.segment import Record, Segment
+from swarmd.journal.store import SwarmStore
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Apply = Callable[[], T | Coroutine[Any, Any, T]]
+"""Applies an event, at once or in steps."""
+
+PROBE_SECONDS = 0.5
+"""How often it is tried whether a disk that was full has room again."""
+REST_SECONDS = 30.0
+"""After so long without an event the files are closed until there is one."""
+LARGEST_GROUP_BYTES = 16 * 1024 * 1024
+SNAPSHOT_AFTER_BYTES = 32 * 1024 * 1024
+SNAPSHOT_AFTER_EVENTS = 50_000
+"""What may be written since the last snapshot before there is another: about three seconds of a restart."""
+
+
+class Journal(Protocol):
+    """Where a hosted swarm writes its events down before they are applied."""
+
+    durable: bool
+    """Whether they outlive the daemon."""
+    in_trouble: asyncio.Event
+    """Set while nothing can be written down."""
+
+    @property
+    def trouble(self) -> SwarmdError | None:
+        """Why nothing can be written down now; None when all is well."""
+
+    def append(
+        self,
+        event: Event,
+        at: float,
+        apply: Callable[[], T | Coroutine[Any, Any, T]],
+        *,
+        must: bool = False,
+        encoded: bytes | None = None,
+    ) -> "asyncio.Future[T]":
+        """Write an event down, then apply it. Done with what `apply` returned, when it was applied.
+
+        Fails with StorageError when it cannot be written down; then nothing was applied. An event that `must` is what
+        happened already: it is tried until it is written. `apply` may give a coroutine; whatever comes next waits
+        for it.
+        """
+
+    def reserve(
+        self, take: Callable[[], Sequence[tuple[Event, T]]], undo: Callable[[T], None], at: float
+    ) -> "asyncio.Future[list[T]]":
+        """Let `take` change the swarm when nothing that was written waits to be applied, and write down what it did.
+
+        Done with what it took, when that is on disk. Fails with StorageError when it cannot be; then everything was
+        undone, the last first.
+        """
+
+    def without_snapshots(self) -> "contextlib.AbstractContextManager[None]":
+        """No snapshot is made meanwhile."""
+
+    def count(self, events: int, size: int) -> None:
+        """So many events, of so many bytes, were there already since the last snapshot."""
+
+    async def close(self) -> None:
+        """Write what waits, and end."""
+
+
+class MemoryJournal:
+    """Writes nothing down."""
+
+    durable = False
+    trouble: SwarmdError | None = None
+
+    def __init__(self) -> None:
+        self.in_trouble = asyncio.Event()
+
+    def append(
+        self,
+        event: Event,
+        at: float,
+        apply: Callable[[], T | Coroutine[Any, Any, T]],
+        *,
+        must: bool = False,
+        encoded: bytes | None = None,
+    ) -> "asyncio.Future[T]":
+        del event, at, must, encoded
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        result: Any = apply()
+        if asyncio.iscoroutine(result):
+            return asyncio.ensure_future(result)
+        done.set_result(result)
+        return done
+
+    def reserve(
+        self, take: Callable[[], Sequence[tuple[Event, T]]], undo: Callable[[T], None], at: float
+    ) -> "asyncio.Future[list[T]]":
+        del undo, at
+        done: asyncio.Future[list[T]] = asyncio.get_running_loop().create_future()
+        done.set_result([taken for _, taken in take()])
+        return done
+
+    @contextlib.contextmanager
+    def without_snapshots(self) -> Iterator[None]:
+        yield
+
+    def count(self, events: int, size: int) -> None:
+        del events, size
+
+    async def close(self) -> None:
+        return
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """An event on its way."""
+
+    at: float
+    data: bytes
+    apply: Callable[[], Any]
+    undo: Callable[[], None] | None
+    must: bool
+    done: "asyncio.Future[Any]"
+
+    def fail(self, error: BaseException) -> None:
+        if self.undo is not None:
+            self.undo()
+        if not self.done.done():
+            self.done.set_exception(error)
+            self.done.exception()  # nobody may be waiting
+
+
+@dataclass(slots=True, eq=False)
+class _Reservation:
+    """Somebody who wants to take batches."""
+
+    take: Callable[[], Sequence[tuple[Event, Any]]]
+    undo: Callable[[Any], None]
+    at: float
+    done: "asyncio.Future[list[Any]]"
+
+
+def _nothing() -> None:
+    return
+
+
+class SwarmJournal:
+    """The journal of one swarm, from `start` to `close`."""
+
+    durable = True
+
+    def __init__(
+        self,
+        store: SwarmStore,
+        pool: ThreadPoolExecutor,
+        seq: int,
+        swarm: Swarm,
+        changed: Callable[[], None],
+    ) -> None:
+        """Go on after event `seq`, with the swarm as it is then; `changed` hears of trouble and its end."""
+        self.store = store
+        self.trouble: StorageError | None = None
+        self.in_trouble = asyncio.Event()
+        self._pool = pool
+        self._seq = seq
+        self._swarm = swarm
+        self._changed = changed
+        self._pending: list[_Entry] = []
+        self._reservations: list[_Reservation] = []
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._running: asyncio.Task[None] | None = None
+        self._events_since = 0
+        self._bytes_since = 0
+        self._held = 0
+        self._next_segment: Segment | None = None
+        self._room: Room | None = None
+        self._frozen: asyncio.Future[tuple[int, Frozen]] | None = None
+        self._snapshot: asyncio.Task[None] | None = None
+        self._snapshot_factor = 1
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._running = asyncio.create_task(self._run(), name=f"journal {self.store.folder.name}")
+
+    def count(self, events: int, size: int) -> None:
+        self._events_since += events
+        self._bytes_since += size
+
+    # -- for those who write ---------------------------------------------------------------------------------------
+
+    def append(
+        self,
+        event: Event,
+        at: float,
+        apply: Callable[[], T | Coroutine[Any, Any, T]],
+        *,
+        must: bool = False,
+        encoded: bytes | None = None,
+    ) -> "asyncio.Future[T]":
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        entry = _Entry(at, encoded or encode(event), apply, None, must, done)
+        if self._closing or (self.trouble is not None and not must):
+            entry.fail(self._refusal())
+        else:
+            self._pending.append(entry)
+            self._wake.set()
+        return done
+
+    def reserve(
+        self, take: Callable[[], Sequence[tuple[Event, T]]], undo: Callable[[T], None], at: float
+    ) -> "asyncio.Future[list[T]]":
+        done: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        if self._closing or self.trouble is not None:
+            done.set_exception(self._refusal())
+        else:
+            self._reservations.append(_Reservation(take, undo, at, done))
+            self._wake.set()
+        return done
+
+    def _refusal(self) -> StorageError:
+        if self.trouble is None:
+            return StorageError("the journal is closed: the daemon stops; nothing was changed")
+        error = self.trouble
+        return type(error)(error.message, reason=error.reason, metadata=error.metadata)
+
+    @contextlib.contextmanager
+    def without_snapshots(self) -> Iterator[None]:
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+
+    async def close(self) -> None:
+        """Write what waits, and close the files. What cannot be written is given up: nobody was told that it was."""
+        self._closing = True
+        self._wake.set()
+        if self._running is not None:
+            await self._running
+        if self._snapshot is not None:
+            if self._next_segment is not None:  # it waits for a moment that does not come any more
+                self._snapshot.cancel()
+                self._next_segment.close()
+            await asyncio.wait([self._snapshot])
+        await self._in_thread(self.store.rest)
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        resting = False
+        while True:
+            if not (self._pending or self._reservations or self._may_switch):
+                if self._closing:
+                    return
+                self._wake.clear()
+                try:
+                    async with asyncio.timeout(None if resting else REST_SECONDS):
+                        await self._wake.wait()
+                except TimeoutError:
+                    if self._snapshot is None:
+                        await self._in_thread(self.store.rest)
+                        resting = True
+                continue
+            resting = False
+            self._switch_when_ready()
+            self._let_reserve()
+            group = self._next_group()
+            if group:
+                await self._write(group)
+            self._snapshot_when_due()
+
+    def _let_reserve(self) -> None:
+        """All that was written has been applied: batches may be taken now, and go first."""
+        wanting, self._reservations = self._reservations, []
+        front: list[_Entry] = []
+        for each in wanting:
+            try:
+                taken = each.take()
+            except Exception as error:  # noqa: BLE001 - whoever asked is told
+                each.done.set_exception(error)
+                continue
+            front += self._entries_of(each, taken)
+        self._pending = front + self._pending
+
+    def _entries_of(self, wanted: _Reservation, taken: Sequence[tuple[Event, Any]]) -> list[_Entry]:
+        whole = [what for _, what in taken]
+        if not taken:
+            wanted.done.set_result(whole)
+            return []
+        loop = asyncio.get_running_loop()
+        entries = [
+            _Entry(wanted.at, encode(event), _nothing, partial(wanted.undo, what), False, loop.create_future())
+            for event, what in taken
+        ]
+        entries[-1].apply, entries[-1].done = lambda: whole, wanted.done
+        return entries
+
+    def _next_group(self) -> list[_Entry]:
+        size = 0
+        for place, entry in enumerate(self._pending):
+            size += len(entry.data)
+            # What was reserved is written together: all of it, or nothing.
+            if size > LARGEST_GROUP_BYTES and place and entry.undo is None:
+                group, self._pending = self._pending[:place], self._pending[place:]
+                return group
+        group, self._pending = self._pending, []
+        return group
+
+    async def _write(self, group: list[_Entry]) -> None:
+        records = [Record(self._seq + place, entry.at, entry.data) for place, entry in enumerate(group, 1)]
+        try:
+            await self._in_thread(self.store.append, records)
+        except StorageError as error:
+            await self._cannot_write(group, error)
+            return
+        self._seq = records[-1].seq
+        self._events_since += len(records)
+        self._bytes_since += sum(len(record.event) for record in records)
+        for entry in group:
+            await self._apply(entry)
+        reach("applied")
+
+    async def _apply(self, entry: _Entry) -> None:
+        try:
+            result = entry.apply()
+            if asyncio.iscoroutine(result):
+                result = await result
+        except Exception as error:
+            # It was checked before it was written, so this is a fault of ours; a restart would meet it again.
+            log.exception("an event that was written down could not be applied")
+            entry.fail(error)
+            return
+        if not entry.done.done():
+            entry.done.set_result(result)
+
+    # -- trouble ---------------------------------------------------------------------------------------------------
+
+    async def _cannot_write(self, group: list[_Entry], error: StorageError) -> None:
+        """Refuse what may be refused, keep what must be written, and try until it can be."""
+        self.trouble = error
+        self.in_trouble.set()
+        log.error("%s", error.message)
+        for entry in reversed(group):
+            if not entry.must:
+                entry.fail(self._refusal())
+        self._pending = [entry for entry in group if entry.must] + self._pending
+        self._refuse_waiting()
+        self._changed()
+        while not self._closing:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PROBE_SECONDS):
+                    await self._until_closing()
+            try:
+                await self._in_thread(self.store.probe, self._seq)
+            except StorageError:
+                continue
+            break
+        else:
+            log.error("%d events could not be written before the end", len(self._pending))
+            for entry in self._pending:
+                entry.fail(self._refusal())
+            self._pending.clear()
+        self.trouble = None
+        self.in_trouble.clear()
+        log.info("events of swarm %s can be written down again", self.store.folder.name)
+        self._changed()
+
+    def _refuse_waiting(self) -> None:
+        refused = [entry for entry in self._pending if not entry.must]
+        self._pending = [entry for entry in self._pending if entry.must]
+        for entry in reversed(refused):
+            entry.fail(self._refusal())
+        for each in self._reservations:
+            each.done.set_exception(self._refusal())
+        self._reservations.clear()
+
+    async def _until_closing(self) -> None:
+        while not self._closing:
+            self._wake.clear()
+            await self._wake.wait()
+
+    # -- snapshots -------------------------------------------------------------------------------------------------
+
+    def _snapshot_when_due(self) -> None:
+        due = (
+            self._bytes_since >= SNAPSHOT_AFTER_BYTES * self._snapshot_factor
+            or self._events_since >= SNAPSHOT_AFTER_EVENTS * self._snapshot_factor
+        )
+        if due and self._snapshot is None and not self._held and not self._closing:
+            self._snapshot = asyncio.create_task(self._prepare(), name=f"snapshot {self.store.folder.name}")
+            self._snapshot.add_done_callback(self._snapshot_over)
+
+    async def _prepare(self) -> None:
+        """Make the file for what comes after the snapshot, then wait for the moment between two groups."""
+        segment = await asyncio.to_thread(self.store.prepare_segment)
+        self._room = await asyncio.to_thread(make_room, self._swarm.state.task_count)
+        if self._closing:
+            segment.close()
+            return
+        self._next_segment, self._frozen = segment, asyncio.get_running_loop().create_future()
+        self._wake.set()
+        seq, frozen = await self._frozen
+        self._frozen = None
+        size = await asyncio.to_thread(self.store.keep_snapshot, seq, frozen)
+        log.debug("snapshot of swarm %s: event %d, %d bytes", self.store.folder.name, seq, size)
+
+    @property
+    def _may_switch(self) -> bool:
+        return self._next_segment is not None and not self._held
+
+    def _switch_when_ready(self) -> None:
+        """Between two groups: the swarm is what all events so far made of it."""
+        if self._next_segment is None or not self._may_switch:
+            return
+        self.store.switch(self._next_segment)
+        self._next_segment = None
+        self._events_since = self._bytes_since = 0
+        if self._frozen is not None:
+            self._frozen.set_result((self._seq, freeze(self._swarm, self._room)))
+            self._room = None
+        reach("snapshot.switched")
+
+    def _snapshot_over(self, task: "asyncio.Task[None]") -> None:
+        self._snapshot = None
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self._snapshot_factor = 1
+            return
+        self._snapshot_factor = min(64, self._snapshot_factor * 2)
+        log.warning("no snapshot of swarm %s could be kept: %s", self.store.folder.name, error)
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)

@@ -1,0 +1,138 @@
+"""The file that holds a whole swarm: written beside its place, made lasting, and put there in one step.
+
+    header    magic, format, and the number of the last event that is in it
+    sections  their bytes, one after the other
+    index     name, length and CRC-32 of each section, as JSON
+    footer    the length of the index, a CRC-32 of header and index, and a mark that says that all is there
+
+So a flipped bit is found wherever it is. Knows nothing of what the sections mean, but that "facts" is JSON.
+"""
+
+import json
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import IO
+from zlib import crc32
+
+from swarmd.core.errors import DamagedError
+from swarmd.core.freezing import Frozen, Section
+from swarmd.core.swarm import Swarm
+from swarmd.core.thawing import thaw
+
+FORMAT = 1
+"""Raised when a snapshot of the present code could not be read by the code before it."""
+
+_MAGIC, _END = b"SWARMD\x00S", b"COMPLETE"
+_HEADER = struct.Struct("<8sIQ")
+_FOOTER = struct.Struct("<QI8s")
+_FACTS = "facts"
+
+Reach = Callable[[str], None]
+"""Told of the points that a crash must not be able to do harm at; tests let it crash there."""
+
+
+def take_snapshot(path: Path, seq: int, frozen: Frozen, *, reach: Reach = lambda _: None) -> int:
+    """Write down a swarm as it was after event `seq`. Slow, and meant for another thread. Returns the bytes written."""
+    facts: Section = (_FACTS, [json.dumps(frozen.facts(), separators=(",", ":")).encode()])
+    return write_snapshot(path, seq, chain([facts], frozen.sections()), reach=reach)
+
+
+def load_snapshot(path: Path) -> tuple[int, Swarm]:
+    """The number of the last event in a snapshot, and the swarm as it was after it. Raises DamagedError, OSError."""
+    seq, sections = read_snapshot(path)
+    try:
+        facts = json.loads(bytes(sections.get(_FACTS, b"")))
+        return seq, thaw(facts, sections)
+    except ValueError as error:
+        raise DamagedError(f"{path} is damaged: its facts are not JSON ({error})") from error
+    except DamagedError as error:
+        raise DamagedError(f"{path} is damaged: {error.message}") from error
+
+
+def write_snapshot(path: Path, seq: int, sections: Iterable[Section], *, reach: Reach = lambda _: None) -> int:
+    """Put sections into a file of mode 0600, which is there wholly and lastingly or not at all. Returns its size.
+
+    Raises OSError when the disk is full or fails; what was there before is then there still.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            reach("snapshot.begun")
+            size = _write(file, seq, sections, reach)
+            file.flush()
+            os.fsync(descriptor)
+        reach("snapshot.written")
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    reach("snapshot.renamed")
+    _make_lasting(path.parent)
+    return size
+
+
+def _write(file: IO[bytes], seq: int, sections: Iterable[Section], reach: Reach) -> int:
+    header = _HEADER.pack(_MAGIC, FORMAT, seq)
+    file.write(header)
+    index: list[tuple[str, int, int]] = []
+    for name, chunks in sections:
+        length = checksum = 0
+        for chunk in chunks:
+            file.write(chunk)
+            length, checksum = length + len(chunk), crc32(chunk, checksum)
+        index.append((name, length, checksum))
+        if len(index) == 1:
+            reach("snapshot.half")
+    written = json.dumps(index).encode()
+    file.write(written)
+    file.write(_FOOTER.pack(len(written), crc32(written, crc32(header)), _END))
+    return file.tell()
+
+
+def _make_lasting(folder: Path) -> None:
+    """A file that was renamed is sure to have its new name only when the folder is written down too."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_snapshot(path: Path) -> tuple[int, dict[str, memoryview]]:
+    """The number of the last event in a snapshot, and its sections by name, all of them checked.
+
+    Raises DamagedError, which names the file and what is wrong with it, and OSError.
+    """
+    whole = memoryview(path.read_bytes())
+    if whole[: len(_MAGIC)] != _MAGIC[: len(whole)]:
+        raise DamagedError(f"{path} is damaged: it does not begin as a snapshot does")
+    if len(whole) < _HEADER.size + _FOOTER.size:
+        raise DamagedError(f"{path} is cut off after {len(whole)} bytes")
+    _, version, seq = _HEADER.unpack_from(whole)
+    if version > FORMAT:
+        message = f"{path} was written by a newer version of swarmd (format {version}; this one reads up to {FORMAT})"
+        raise DamagedError(message)
+    index_length, checksum, end = _FOOTER.unpack_from(whole, len(whole) - _FOOTER.size)
+    if end != _END:
+        raise DamagedError(f"{path} is cut off after {len(whole)} bytes")
+    start = len(whole) - _FOOTER.size - index_length
+    if start < _HEADER.size or crc32(whole[start : -_FOOTER.size], crc32(whole[: _HEADER.size])) != checksum:
+        raise DamagedError(f"{path} is damaged: its header and index do not match their checksum")
+    index = json.loads(bytes(whole[start : -_FOOTER.size]))
+    return seq, dict(_sections(path, whole[_HEADER.size : start], index))
+
+
+def _sections(path: Path, body: memoryview, index: list[tuple[str, int, int]]) -> Iterator[tuple[str, memoryview]]:
+    if sum(length for _, length, _ in index) != len(body):
+        raise DamagedError(f"{path} is damaged: its sections are not as long as its index says")
+    start = 0
+    for name, length, checksum in index:
+        section = body[start : start + length]
+        if crc32(section) != checksum:
+            raise DamagedError(f'{path} is damaged: section "{name}" does not match its checksum')
+        yield name, section
+        start += length

@@ -1,0 +1,118 @@
+"""How a swarm stands, and what was done to it, as messages: answers that need the hosted swarm, not values alone."""
+
+import asyncio
+
+import numpy as np
+
+from swarmd._pb.swarm.v1 import scheduler_service_pb2 as scheduler_pb
+from swarmd._pb.swarm.v1 import swarm_pb2, swarm_service_pb2, task_pb2
+from swarmd.core.batch import spec_of
+from swarmd.core.explain import Explanation
+from swarmd.core.views import Counts, TaskView
+from swarmd.host.swarm import HostedSwarm
+from swarmd.host.ticks import TickAnswer
+from swarmd.wire import to_proto
+from swarmd.wire.names import OBSTACLE_TO_PB, OUTCOME_TO_PB, RUN_STATUS_TO_PB
+
+ARRAYS_AT_ONCE = 500
+BATCHES_AT_ONCE = 20
+FULL = swarm_pb2.SWARM_VIEW_FULL
+
+
+async def swarm(hosted: HostedSwarm, view: int = 0) -> swarm_pb2.Swarm:
+    """A swarm as it stands at this moment; its many arrays are written out without holding others up."""
+    state = hosted.state
+    message = swarm_settings(hosted)
+    message.revision = state.revision
+    message.task_counts.CopyFrom(to_proto.counts(state.counts()))
+    message.outcome = OUTCOME_TO_PB[state.outcome]
+    message.blocked_count = state.blocked_count
+    message.held_reason = state.held_reason
+    if state.sync_time is not None:
+        message.sync_time.FromDatetime(state.sync_time)
+    if view == FULL:
+        table = state.table
+        numbers = table.usage.counts().tolist()
+        ready = [table.queue.live_of(row) for row in range(len(numbers))]
+        limits = [table.usage.limit(row) for row in range(len(numbers))]
+        for row, by_code in enumerate(numbers):
+            message.arrays.append(to_proto.array(table.arrays[row], limits[row], Counts.of(by_code, ready=ready[row])))
+            if row % ARRAYS_AT_ONCE == ARRAYS_AT_ONCE - 1:
+                await asyncio.sleep(0)
+    return message
+
+
+def swarm_settings(hosted: HostedSwarm) -> swarm_pb2.Swarm:
+    """What is set for a swarm, without how it stands."""
+    settings, state = hosted.settings, hosted.state
+    return swarm_pb2.Swarm(
+        swarm_id=hosted.swarm_id,
+        display_name=hosted.swarm.display_name,
+        max_concurrently_running=state.max_concurrently_running,
+        paused=state.paused,
+        autopilot=hosted.autopilot,
+        fail_fast=state.fail_fast,
+        gateway=settings.gateway,
+        workflow_run_status=RUN_STATUS_TO_PB[state.run_status],
+        working_directory=settings.working_directory,
+        environment=settings.environment,
+        create_time=to_proto.timestamp(hosted.swarm.created_at),
+        in_memory=hosted.in_memory,
+        log_directory=str(hosted.log_directory or ""),
+    )
+
+
+def task_as_run(hosted: HostedSwarm, values: TaskView) -> task_pb2.Task:
+    """One task with its command as it runs, the array's template filled in."""
+    message = to_proto.task(values)
+    if not message.command:
+        spec = spec_of(hosted.state.table, hosted.swarm_id, values.row, values.task_id, max(1, values.attempt))
+        message.command = spec.command
+    return message
+
+
+async def tick_response(answer: TickAnswer) -> scheduler_pb.TickResponse:
+    """The answer of a tick, its batches with ids and attempts only."""
+    update = answer.update
+    message = scheduler_pb.TickResponse(
+        update=to_proto.state_update(update),
+        timed_out=update.timed_out,
+        ready_to_run_count=answer.ready_count,
+        revision=answer.revision,
+    )
+    for place, result in enumerate(update.batch_results):
+        message.batch_results.append(to_proto.batch_result(result))
+        if place % BATCHES_AT_ONCE == BATCHES_AT_ONCE - 1:
+            await asyncio.sleep(0)
+    message.batches.extend(to_proto.batch(each) for each in update.batches)
+    return message
+
+
+async def fill_batches(hosted: HostedSwarm, message: scheduler_pb.TickResponse) -> None:
+    """Put in all that is needed to run the batches, a batch at a time so that nobody is held up."""
+    table = hosted.state.table
+    for batch in message.batches:
+        ids = np.array(batch.task_ids, dtype=np.int64)
+        rows = table.ids.find(ids).tolist()
+        for row, task_id, attempt in zip(rows, batch.task_ids, batch.attempts, strict=True):
+            spec = spec_of(table, hosted.swarm_id, row, task_id, attempt)
+            batch.tasks.add(task_id=spec.task_id, name=spec.name, command=spec.command, attempt=spec.attempt)
+        resources = table.resources[table.resources_ids.find_one(batch.task_resources_id)]
+        batch.task_resources.CopyFrom(to_proto.task_resources(resources))
+        batch.array_name = table.arrays[table.array_ids.find_one(batch.array_id)].name
+        await asyncio.sleep(0)
+
+
+def explanation(hosted: HostedSwarm, values: Explanation) -> swarm_service_pb2.ExplainTaskResponse:
+    """Why a task is not running."""
+    message = swarm_service_pb2.ExplainTaskResponse(
+        task=task_as_run(hosted, values.task),
+        summary=values.summary,
+        attempts=[to_proto.attempt(each) for each in values.attempts],
+        batch_id=values.batch_id,
+    )
+    for each in values.obstacles:
+        message.obstacles.add(
+            kind=OBSTACLE_TO_PB[each.kind], message=each.message, task_ids=each.task_ids, count=each.count
+        )
+    return message

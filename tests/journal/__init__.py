@@ -1,0 +1,1 @@
+"""The journal: what outlives the daemon, and what it does with damage."""
