@@ -85,10 +85,10 @@ class Daemon:
         make_private(config.state_dir)
         server = Server(self.registry, max_message_bytes=config.max_message_bytes, channelz=config.channelz)
         try:
-            if not config.in_memory:
-                self._directory.claim()
             for text in config.listen or [str(default_address())]:
                 self.addresses.append(self._bind(server, parse_address(text)))
+            if not config.in_memory:
+                self._directory.claim()
             self.registry.starting = True
             await server.start()
             await self.registry.start()

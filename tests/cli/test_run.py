@@ -101,7 +101,9 @@ def test_it_starts_a_daemon_when_there_is_none_and_leaves_nothing_behind(home, w
     assert "small: all 4 tasks done" in answer.out
     assert "look again" not in answer.out
     assert list((home / "runtime" / "swarmd").iterdir()) == []
-    assert [path.name for path in (home / "state" / "swarmd").iterdir()] == ["logs"]
+    state = home / "state" / "swarmd"
+    assert sorted(path.name for path in state.iterdir()) == ["format", "lock", "logs", "swarms"]
+    assert list((state / "swarms").iterdir()) == []
     assert swarmd_process("status").code == 3
 
 

@@ -234,7 +234,7 @@ def test_a_signal_drains_it(home: Path, number: signal.Signals):
 
 def test_a_drain_ends_what_the_local_gateway_runs_and_leaves_no_child(home: Path):
     marker = home / "pids"
-    with running("--kill-grace", "1", "--local-cores", "4", home=home) as daemon:
+    with running("--on-stop", "kill", "--kill-grace", "1", "--local-cores", "4", home=home) as daemon:
         load_sleepers(daemon.address, 6, f"echo $$ >> {marker}; exec sleep 600")
         until(lambda: counts(daemon.address).running == 4, "four tasks that run")
         until(lambda: marker.exists() and len(marker.read_text().split()) == 4, "their pids")
@@ -245,7 +245,7 @@ def test_a_drain_ends_what_the_local_gateway_runs_and_leaves_no_child(home: Path
 def test_a_second_signal_ends_it_at_once(home: Path):
     """The first drain hangs: a task ignores TERM and the grace time is long."""
     marker = home / "pids"
-    with running("--kill-grace", "600", home=home) as daemon:
+    with running("--on-stop", "kill", "--kill-grace", "600", home=home) as daemon:
         load_sleepers(daemon.address, 1, f"trap '' TERM; echo $$ >> {marker}; while true; do sleep 0.1; done")
         until(lambda: marker.exists() and marker.read_text().strip(), "the task that runs")
         daemon.signal(signal.SIGTERM)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from swarmd.cli import about, changing, logs, protos, scheduling, serve, status, tasks, watch
+from swarmd.cli import about, changing, journal, logs, protos, scheduling, serve, status, tasks, watch
 from swarmd.cli.errors import EPILOG, ExitCode, exit_code_of, sentence_of
 from swarmd.cli.run.command import run
 from swarmd.core.errors import SwarmdError
@@ -41,6 +41,7 @@ app.command("delete", rich_help_panel=CHANGING)(changing.delete)
 app.command("tick", rich_help_panel=CHANGING)(scheduling.tick)
 app.command("has-work", rich_help_panel=LOOKING)(scheduling.has_work)
 app.command("protos", rich_help_panel=OTHERS)(protos.protos)
+app.add_typer(journal.app, name="journal", rich_help_panel=OTHERS)
 app.command("schema", rich_help_panel=OTHERS)(about.schema)
 app.command("version", rich_help_panel=OTHERS)(about.version)
 

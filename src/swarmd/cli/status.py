@@ -1,5 +1,6 @@
 """`swarmd status`: all swarms in a table, or one swarm with its arrays."""
 
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,7 +9,7 @@ from swarmd.cli import options
 from swarmd.cli.connection import ask
 from swarmd.cli.output import Cell, Column, message_data, print_fields, print_json, print_line, print_table
 from swarmd.cli.statuses import state_cell
-from swarmd.cli.text import count_of, local_time
+from swarmd.cli.text import count_of, local_time, took
 
 if TYPE_CHECKING:
     from swarmd._pb.swarm.v1 import array_pb2, state_pb2, swarm_pb2
@@ -49,17 +50,22 @@ def status(
 
 
 def _show_all(address: str | None, *, json_output: bool) -> None:
-    async def get(client: "SwarmClient") -> "list[swarm_pb2.Swarm]":
-        return await client.list_swarms()
+    async def get(client: "SwarmClient") -> "tuple[list[swarm_pb2.Swarm], list[swarm_pb2.SetAsideSwarm]]":
+        return await client.list_swarms(), await client.set_aside_swarms()
 
-    swarms = ask(address, get)
+    swarms, set_aside = ask(address, get)
     if json_output:
-        print_json({"swarms": [message_data(swarm) for swarm in swarms]})
-    elif not swarms:
-        print_line("there are no swarms")
-    else:
+        data = {"swarms": [message_data(swarm) for swarm in swarms]}
+        print_json(data | ({"setAside": [message_data(each) for each in set_aside]} if set_aside else {}))
+        return
+    if swarms:
         columns = [Column("swarm", style="bold"), Column("name"), Column("state"), *COUNTS, Column("created")]
         print_table(columns, [_row(swarm) for swarm in swarms])
+    elif not set_aside:
+        print_line("there are no swarms")
+    for each in set_aside:
+        print_line(f"{each.swarm_id} is damaged and was set aside: {each.problem}", "red")
+        print_line(f"  {each.remedy}")
 
 
 def _row(swarm: "swarm_pb2.Swarm") -> list[str | Cell]:
@@ -88,6 +94,7 @@ def count_cell(number: int, style: str = "") -> Cell:
 def print_swarm(swarm: "swarm_pb2.Swarm", most_arrays: int) -> None:
     """One swarm for people."""
     print_fields(_fields(swarm))
+    _print_open_batches(swarm)
     if not swarm.arrays:
         return
     print_line()
@@ -120,6 +127,32 @@ def _fields(swarm: "swarm_pb2.Swarm") -> dict[str, str | Cell]:
         "directory": swarm.working_directory,
         "output": swarm.log_directory,
     }
+
+
+def _print_open_batches(swarm: "swarm_pb2.Swarm") -> None:
+    """The batches of which no news has come, and for how long."""
+    if not swarm.open_batches:
+        return
+    print_line()
+    columns = [Column("batch", style="bold"), Column("tasks", numeric=True), Column("age", numeric=True), Column("")]
+    print_table(columns, [_batch_row(batch) for batch in swarm.open_batches])
+    more = swarm.open_batch_count - len(swarm.open_batches)
+    if more > 0:
+        print_line(f"… and {more:,} more batches", "dim")
+
+
+def _batch_row(batch: "swarm_pb2.OpenBatch") -> list[str | Cell]:
+    from swarmd._pb.swarm.v1 import swarm_pb2
+
+    words = {
+        swarm_pb2.OpenBatch.STATE_BEING_QUEUED: "is being queued",
+        swarm_pb2.OpenBatch.STATE_IN_DOUBT: f"in doubt: {batch.reason}",
+        swarm_pb2.OpenBatch.STATE_HANDED_OUT: "handed out without news",
+    }
+    what = words.get(batch.state, "")
+    asked = f", for request {batch.request_id}" if batch.request_id else ""
+    age = took(max(0.0, time.time() - batch.take_time.seconds - batch.take_time.nanos / 1e9))
+    return [batch.batch_id, f"{batch.task_count:,}", age, f"{what}{asked}"]
 
 
 def _array_row(array: "array_pb2.Array") -> list[str | Cell]:

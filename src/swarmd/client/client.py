@@ -82,6 +82,11 @@ class SwarmClient:
                 return found
             request.page_token = page.next_page_token
 
+    async def set_aside_swarms(self) -> list[swarm_pb2.SetAsideSwarm]:
+        """The swarms that the daemon could not take up when it started, and what is wrong with them."""
+        request = swarm_service_pb2.ListSwarmsRequest(page_size=1)
+        return list((await self._answer(self._swarms.ListSwarms(request, timeout=DEADLINE))).set_aside)
+
     async def update_swarm(self, swarm: swarm_pb2.Swarm, fields: Sequence[str]) -> swarm_pb2.Swarm:
         """Change the named fields to what `swarm` holds."""
         request = swarm_service_pb2.UpdateSwarmRequest(swarm=swarm, update_mask=FieldMask(paths=fields))

@@ -179,7 +179,17 @@ class Reservations:
 def at_engine(table: Table, swarm_id: str) -> list[Batch]:
     """The tasks that an engine has, queued or further: grouped as batches are, in groups of any size."""
     status = table.status[: table.size]
-    rows = np.flatnonzero((status >= Code.QUEUED) & (status <= Code.RUNNING)).astype(np.int32)
+    return _grouped(table, swarm_id, (status >= Code.QUEUED) & (status <= Code.RUNNING))
+
+
+def cancelled_at_engine(table: Table, swarm_id: str) -> list[Batch]:
+    """The tasks that were cancelled after an engine had got them: it may not have heard of it."""
+    cancelled = table.status[: table.size] == Code.CANCELLED
+    return _grouped(table, swarm_id, cancelled & (table.queued_at[: table.size] > 0))
+
+
+def _grouped(table: Table, swarm_id: str, wanted: NDArray[np.bool_]) -> list[Batch]:
+    rows = np.flatnonzero(wanted).astype(np.int32)
     if not len(rows):
         return []
     lanes = table.lanes.of_task[rows]

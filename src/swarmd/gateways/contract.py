@@ -116,14 +116,15 @@ class ServerGateway(ABC):
     async def queue_batch(self, batch: Batch) -> QueueOutcome | None:
         """Hand a batch to the engine; `batch.tasks()` says what to run. None: every task was taken."""
 
-    async def resume(self, batches: Sequence[Batch]) -> None:
+    async def resume(self, batches: Sequence[Batch], cancelled: Sequence[Batch] = ()) -> None:
         """After a restart of the daemon, once for each swarm, after `add_swarm`: what the engine was given before it.
 
         The attempts are those that the state says are queued or further (batches in doubt are not among them: these are
         asked after with `find_batch`). They come grouped by array and resources, in groups of any size, with an empty
-        `batch_id`. What became of them meanwhile is reported like any news.
+        `batch_id`. What became of them meanwhile is reported like any news. Of the cancel of those in `cancelled` the
+        engine may not have heard: it is to end what is left of them in silence.
         """
-        del batches
+        del batches, cancelled
 
     async def find_batch(self, batch: Batch) -> FindOutcome:
         """What became of a batch whose outcome is in doubt. An earlier daemon may have begun to queue it."""

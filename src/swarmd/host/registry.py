@@ -118,6 +118,7 @@ class Registry:
         for store in self._directory.stores():
             swarm_id = store.folder.name
             feed = Feed(max_watchers=self._limits.max_watchers)
+            begun = time.monotonic()
             try:
                 recovered = await asyncio.to_thread(store.recover, feed.publish)
                 gateway = self._known_gateway(recovered.swarm.created.settings.gateway)
@@ -128,12 +129,14 @@ class Registry:
                 log.warning("the journal was mended", swarm=swarm_id, what=warning)
             feed.start_from(recovered.swarm.state.revision)
             hosted = self._host(recovered.swarm, gateway, store=store, seq=recovered.seq, feed=feed)
-            hosted.journal.count(recovered.events, recovered.size)
+            hosted.journal.count(recovered.size, time.monotonic() - begun)
             taken_up.append((hosted, recovered.lost))
         if self.set_aside and not self._swarms:
             first = next(iter(self.set_aside.values()))
             more = f" (and so are {len(self.set_aside) - 1} more)" if len(self.set_aside) > 1 else ""
             raise DamagedError(f"no swarm can be taken up: {first.problem}{more}; {first.remedy}")
+        by_age = sorted(self._swarms.items(), key=lambda item: item[1].swarm.created_at)
+        self._swarms = dict(by_age)
         await asyncio.gather(*(self._resume(swarm, lost) for swarm, lost in taken_up))
 
     async def _resume(self, swarm: HostedSwarm, lost: int) -> None:

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -28,7 +29,7 @@ from swarmd.core.events import (
     Updated,
 )
 from swarmd.core.loading import KnownIds, Load, plan_load
-from swarmd.core.reservations import at_engine
+from swarmd.core.reservations import at_engine, cancelled_at_engine
 from swarmd.core.selecting import Selector
 from swarmd.core.status import TaskStatus
 from swarmd.core.swarm import LoadAnswer, Swarm
@@ -155,7 +156,8 @@ class HostedSwarm:
         if paused:
             log.warning("the swarm is paused: look what its engine has, then resume it", swarm=self.swarm_id)
             await self._note(Configured(paused=True))
-        await self.gateway.resume(at_engine(self.state.table, self.swarm_id))
+        table, swarm_id = self.state.table, self.swarm_id
+        await self.gateway.resume(at_engine(table, swarm_id), cancelled_at_engine(table, swarm_id))
         for known in list(self.state.open_batches.values()):
             batch = known.batch
             if self.gateway.capabilities.hands_out:
@@ -184,13 +186,17 @@ class HostedSwarm:
         self._submit(event, must=True)
 
     def _note(self, event: Event) -> "asyncio.Future[Change]":
-        """Something that happened already."""
-        return self._submit(event, must=True)
+        """Something that happened already. Outcomes of batches do not wait behind the news of others."""
+        return self._submit(event, must=True, first=isinstance(event, (BatchConcluded, BatchDoubted)))
 
-    def _submit(self, event: Event, *, must: bool = False) -> "asyncio.Future[Change]":
+    def _submit(self, event: Event, *, must: bool = False, first: bool = False) -> "asyncio.Future[Change]":
         """Write an event down, then apply it."""
         at = self._clock()
-        return self.journal.append(event, at, lambda: self._publish(self.swarm.apply(event, at)), must=must)
+        apply = partial(self._apply, event, at)
+        return self.journal.append(event, at, apply, must=must, first=first)
+
+    def _apply(self, event: Event, at: float) -> Change:
+        return self._publish(self.swarm.apply(event, at))
 
     async def load(self, load: Load, request_id: str = "", asked: str = "") -> LoadAnswer:
         """Add arrays, resources and tasks as one unit. Checked in another thread; other swarms go on meanwhile."""
@@ -306,7 +312,7 @@ class HostedSwarm:
 
     async def remember_tick(self, request_id: str, asked: str, answer: bytes) -> bytes:
         """Keep the answer of a tick for the one who asks again; it may be given when this returns."""
-        await self._submit(TickAnswered(request_id, asked, answer))
+        await self._submit(TickAnswered(request_id, asked, answer), first=True)
         return answer
 
     def _answered_tick(self, request_id: str) -> tuple[str, bytes] | None:

@@ -6,20 +6,24 @@ swarms/ID/      one folder a swarm (`store.py`)
 logs/           the output of tasks
 """
 
+import contextlib
 import fcntl
 import os
 import secrets
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
-from swarmd.core.errors import AlreadyExistsError, DamagedError, NotFoundError, StorageError
+from swarmd.core.errors import AlreadyExistsError, DamagedError, InvalidInputError, NotFoundError, StorageError
 from swarmd.core.events import Created
 from swarmd.journal.faults import reach
 from swarmd.journal.segment import storage_error
+from swarmd.journal.snapshot import make_lasting
 from swarmd.journal.store import SwarmStore
 
 FORMAT = 1
 _LEFTOVERS = (".creating-", ".deleted-")
+_HALF_WRITTEN = "*.tmp*"
 
 
 class StateDirectory:
@@ -42,6 +46,8 @@ class StateDirectory:
             for path in self.swarms.iterdir():
                 if path.name.startswith(_LEFTOVERS):
                     shutil.rmtree(path, ignore_errors=True)
+                else:
+                    _clear_away(path.glob(_HALF_WRITTEN))
         except OSError as error:
             self.release()
             raise storage_error(error, self.swarms) from error
@@ -62,11 +68,17 @@ class StateDirectory:
 
     def store(self, swarm_id: str) -> SwarmStore:
         """One swarm's files. Raises NotFoundError."""
-        folder = self.swarms / swarm_id
-        if swarm_id.startswith(".") or "/" in swarm_id or not folder.is_dir():
+        folder = self.folder(swarm_id)
+        if not folder.is_dir():
             message = f"swarm: there is no {swarm_id!r} in {self.swarms}"
             raise NotFoundError(message, reason="UNKNOWN_SWARM", field="swarm")
         return SwarmStore(folder)
+
+    def folder(self, swarm_id: str) -> Path:
+        """Where the files of a swarm are, or would be. Raises InvalidInputError for what can be no swarm's id."""
+        if not swarm_id or swarm_id.startswith(".") or "/" in swarm_id or "\0" in swarm_id:
+            raise InvalidInputError(f"swarm: {swarm_id!r} can be no swarm's id", field="swarm")
+        return self.swarms / swarm_id
 
     def create(self, created: Created, at: float) -> SwarmStore:
         """Make a swarm's files. Raises StorageError."""
@@ -80,11 +92,7 @@ class StateDirectory:
             reach("delete.begun")
             store.folder.rename(removed)
             reach("delete.renamed")
-            descriptor = os.open(self.swarms, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            make_lasting(self.swarms)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -110,8 +118,9 @@ class StateDirectory:
             raise AlreadyExistsError(
                 message, reason="STATE_DIR_TAKEN", field="state_dir", metadata={"pid": holder}
             ) from None
-        os.truncate(lock, 0)
-        os.write(lock, f"{os.getpid()}\n".encode())
+        with contextlib.suppress(OSError):  # it only tells others who has it: no reason not to start on a full disk
+            os.truncate(lock, 0)
+            os.write(lock, f"{os.getpid()}\n".encode())
         self._lock = lock
 
     def _check_format(self) -> None:
@@ -120,7 +129,10 @@ class StateDirectory:
             text = path.read_text(errors="replace").strip()
         except FileNotFoundError:
             new = path.with_name(".format")
-            new.write_text(f"{FORMAT}\n")
+            with new.open("w") as file:
+                file.write(f"{FORMAT}\n")
+                file.flush()
+                os.fsync(file.fileno())  # a name without its content would keep every daemon after it from starting
             new.rename(path)
             return
         if text.isdigit() and int(text) > FORMAT:
@@ -134,3 +146,9 @@ class StateDirectory:
                 f"{path} says {text[:20]!r} and not which format the directory has; write {FORMAT} into it if nobody "
                 "else's files are there, or give another --state-dir"
             )
+
+
+def _clear_away(files: Iterable[Path]) -> None:
+    for path in files:
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 from numpy.typing import NDArray
 
 from swarmd._pb.swarm.journal.v1 import event_pb2 as pb
@@ -63,7 +64,9 @@ def to_event(message: pb.Event) -> events.Event:
     """The event of a message. Raises DamagedError when it is none."""
     kind = message.WhichOneof("event")
     if kind is None:
-        raise DamagedError("it is of a kind that this version does not know")
+        unknown = UnknownFieldSet(message)
+        numbers = ", ".join(str(unknown[place].field_number) for place in range(len(unknown))) or "none"
+        raise DamagedError(f"it is of a kind that this version does not know: {numbers}")
     try:
         return _FROM[kind](getattr(message, kind))
     except (ValueError, KeyError, OverflowError, SwarmdError) as error:

@@ -38,8 +38,14 @@ REST_SECONDS = 30.0
 """After so long without an event the files are closed until there is one."""
 LARGEST_GROUP_BYTES = 16 * 1024 * 1024
 SNAPSHOT_AFTER_BYTES = 32 * 1024 * 1024
-SNAPSHOT_AFTER_EVENTS = 50_000
-"""What may be written since the last snapshot before there is another: about three seconds of a restart."""
+SNAPSHOT_AFTER_EVENTS = 100_000
+SNAPSHOT_AFTER_SECONDS = 2.0
+"""What may be written since the last snapshot before there is another, in bytes and in the time that it took to apply:
+a restart takes as long again. Of the whole time no more than a fifth goes into snapshots."""
+SMALLEST_GROUP = 8
+GROUP_SECONDS = 0.03
+"""About how long it may take to apply what is written in one commit."""
+APPLY_SLICE_SECONDS = 0.005
 
 
 class Journal(Protocol):
@@ -61,12 +67,14 @@ class Journal(Protocol):
         apply: Callable[[], T | Coroutine[Any, Any, T]],
         *,
         must: bool = False,
+        first: bool = False,
         encoded: bytes | None = None,
     ) -> "asyncio.Future[T]":
         """Write an event down, then apply it. Done with what `apply` returned, when it was applied.
 
         Fails with StorageError when it cannot be written down; then nothing was applied. An event that `must` is what
-        happened already: it is tried until it is written. `apply` may give a coroutine; whatever comes next waits
+        happened already: it is tried until it is written. One that goes `first` overtakes what waits to be written: for
+        what depends on nothing that waits. `apply` may give a coroutine; whatever comes next waits
         for it.
         """
 
@@ -82,8 +90,8 @@ class Journal(Protocol):
     def without_snapshots(self) -> "contextlib.AbstractContextManager[None]":
         """No snapshot is made meanwhile."""
 
-    def count(self, events: int, size: int) -> None:
-        """So many events, of so many bytes, were there already since the last snapshot."""
+    def count(self, size: int, seconds: float) -> None:
+        """So many bytes were there already since the last snapshot, and took so long to apply again."""
 
     async def close(self) -> None:
         """Write what waits, and end."""
@@ -105,9 +113,10 @@ class MemoryJournal:
         apply: Callable[[], T | Coroutine[Any, Any, T]],
         *,
         must: bool = False,
+        first: bool = False,
         encoded: bytes | None = None,
     ) -> "asyncio.Future[T]":
-        del event, at, must, encoded
+        del event, at, must, first, encoded
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         result: Any = apply()
         if asyncio.iscoroutine(result):
@@ -127,8 +136,8 @@ class MemoryJournal:
     def without_snapshots(self) -> Iterator[None]:
         yield
 
-    def count(self, events: int, size: int) -> None:
-        del events, size
+    def count(self, size: int, seconds: float) -> None:
+        del size, seconds
 
     async def close(self) -> None:
         return
@@ -189,26 +198,31 @@ class SwarmJournal:
         self._swarm = swarm
         self._changed = changed
         self._pending: list[_Entry] = []
+        self._overtaking = 0
+        """How many of the pending overtook the others."""
         self._reservations: list[_Reservation] = []
         self._wake = asyncio.Event()
         self._closing = False
         self._running: asyncio.Task[None] | None = None
-        self._events_since = 0
         self._bytes_since = 0
+        self._events_since = 0
+        self._seconds_since = 0.0
+        self._seconds_an_event = 1e-4
         self._held = 0
         self._next_segment: Segment | None = None
         self._room: Room | None = None
         self._frozen: asyncio.Future[tuple[int, Frozen]] | None = None
         self._snapshot: asyncio.Task[None] | None = None
         self._snapshot_factor = 1
+        self._snapshot_seconds = 0.0
 
     def start(self) -> None:
         """Begin to write."""
         self._running = asyncio.create_task(self._run(), name=f"journal {self.store.folder.name}")
 
-    def count(self, events: int, size: int) -> None:
-        self._events_since += events
+    def count(self, size: int, seconds: float) -> None:
         self._bytes_since += size
+        self._seconds_since += seconds
 
     # -- for those who write ---------------------------------------------------------------------------------------
 
@@ -219,6 +233,7 @@ class SwarmJournal:
         apply: Callable[[], T | Coroutine[Any, Any, T]],
         *,
         must: bool = False,
+        first: bool = False,
         encoded: bytes | None = None,
     ) -> "asyncio.Future[T]":
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -226,7 +241,11 @@ class SwarmJournal:
         if self._closing or (self.trouble is not None and not must):
             entry.fail(self._refusal())
         else:
-            self._pending.append(entry)
+            if first:
+                self._pending.insert(self._overtaking, entry)
+                self._overtaking += 1
+            else:
+                self._pending.append(entry)
             self._wake.set()
         return done
 
@@ -309,7 +328,8 @@ class SwarmJournal:
     def _entries_of(self, wanted: _Reservation, taken: Sequence[tuple[Event, Any]]) -> list[_Entry]:
         whole = [what for _, what in taken]
         if not taken:
-            wanted.done.set_result(whole)
+            if not wanted.done.done():
+                wanted.done.set_result(whole)
             return []
         loop = asyncio.get_running_loop()
         entries = [
@@ -320,11 +340,13 @@ class SwarmJournal:
         return entries
 
     def _next_group(self) -> list[_Entry]:
-        size = 0
+        """What is written next: not more than is applied in a moment, since whoever reserves waits for all of it."""
+        size = self._overtaking = 0
+        most = max(SMALLEST_GROUP, int(GROUP_SECONDS / self._seconds_an_event))
         for place, entry in enumerate(self._pending):
             size += len(entry.data)
             # What was reserved is written together: all of it, or nothing.
-            if size > LARGEST_GROUP_BYTES and place and entry.undo is None:
+            if (size > LARGEST_GROUP_BYTES or place >= most) and place and entry.undo is None:
                 group, self._pending = self._pending[:place], self._pending[place:]
                 return group
         group, self._pending = self._pending, []
@@ -340,9 +362,21 @@ class SwarmJournal:
         self._seq = records[-1].seq
         self._events_since += len(records)
         self._bytes_since += sum(len(record.event) for record in records)
+        await self._apply_all(group)
+        reach("applied")
+
+    async def _apply_all(self, group: list[_Entry]) -> None:
+        """Apply what was written, with a turn for others every few milliseconds."""
+        clock = asyncio.get_running_loop().time
+        begun = slice_begun = clock()
         for entry in group:
             await self._apply(entry)
-        reach("applied")
+            if clock() - slice_begun > APPLY_SLICE_SECONDS:
+                await asyncio.sleep(0)
+                slice_begun = clock()
+        took = clock() - begun
+        self._seconds_since += took
+        self._seconds_an_event += (took / len(group) - self._seconds_an_event) / 8
 
     async def _apply(self, entry: _Entry) -> None:
         try:
@@ -409,6 +443,7 @@ class SwarmJournal:
         due = (
             self._bytes_since >= SNAPSHOT_AFTER_BYTES * self._snapshot_factor
             or self._events_since >= SNAPSHOT_AFTER_EVENTS * self._snapshot_factor
+            or self._seconds_since >= max(SNAPSHOT_AFTER_SECONDS, 4 * self._snapshot_seconds) * self._snapshot_factor
         )
         if due and self._snapshot is None and not self._held and not self._closing:
             self._snapshot = asyncio.create_task(self._prepare(), name=f"snapshot {self.store.folder.name}")
@@ -425,7 +460,10 @@ class SwarmJournal:
         self._wake.set()
         seq, frozen = await self._frozen
         self._frozen = None
+        clock = asyncio.get_running_loop().time
+        begun = clock()
         size = await asyncio.to_thread(self.store.keep_snapshot, seq, frozen)
+        self._snapshot_seconds = clock() - begun
         log.debug("snapshot of swarm %s: event %d, %d bytes", self.store.folder.name, seq, size)
 
     @property
@@ -438,9 +476,12 @@ class SwarmJournal:
             return
         self.store.switch(self._next_segment)
         self._next_segment = None
-        self._events_since = self._bytes_since = 0
+        self._bytes_since, self._events_since, self._seconds_since = 0, 0, 0.0
         if self._frozen is not None:
-            self._frozen.set_result((self._seq, freeze(self._swarm, self._room)))
+            try:
+                self._frozen.set_result((self._seq, freeze(self._swarm, self._room)))
+            except Exception as error:  # noqa: BLE001 - there is no snapshot then, and the journal goes on
+                self._frozen.set_exception(error)
             self._room = None
         reach("snapshot.switched")
 

@@ -4,10 +4,11 @@ Bytes in, bytes out; what they mean is known elsewhere. Every row carries a chec
 number follows on that of the row before it, so that nothing can be changed, dropped or doubled unseen.
 """
 
+import contextlib
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,20 +48,25 @@ class Segment:
 
     @classmethod
     def create(cls, path: Path) -> "Segment":
-        """Make a file without rows; on return it is on disk, and in its directory. Raises StorageError."""
+        """Make a file without rows, wholly or not at all; its directory is to be synced yet. Raises StorageError."""
+        temporary = path.with_name(f"{path.name}.tmp")
+        _remove(temporary)
         try:
-            connection = _connected(path)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
-            connection.execute(
-                "CREATE TABLE record (seq INTEGER PRIMARY KEY, at REAL NOT NULL, crc INTEGER NOT NULL,"
-                " event BLOB NOT NULL)"
-            )
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            connection.close()
-            path.chmod(0o600)
-        except (sqlite3.Error, OSError) as error:
-            raise storage_error(error, path) from error
+            with contextlib.closing(_connected(temporary)) as connection:
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {FORMAT}")
+                connection.execute(
+                    "CREATE TABLE record (seq INTEGER PRIMARY KEY, at REAL NOT NULL, crc INTEGER NOT NULL,"
+                    " event BLOB NOT NULL)"
+                )
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            temporary.chmod(0o600)
+            temporary.rename(path)
+        except BaseException as error:
+            _remove(temporary)
+            if isinstance(error, (sqlite3.Error, OSError)):
+                raise storage_error(error, path) from error
+            raise
         return cls(path)
 
     def append(self, records: Sequence[Record]) -> None:
@@ -101,19 +107,31 @@ class Segment:
             self._is_there_after_all(0)
             raise storage_error(error, self.path) from error
 
-    def read(self, after: int = 0) -> Iterator[Record]:
-        """The rows behind this one, each checked. Raises DamagedError at the first that is wrong."""
+    def read(self, after: int = 0, damaged: Callable[[str], None] | None = None) -> Iterator[Record]:
+        """The rows behind this one, each checked. Raises DamagedError, or tells `damaged` and goes on where it can."""
         query = "SELECT seq, at, crc, event FROM record WHERE seq > ? ORDER BY seq"
         try:
-            for seq, at, crc, event in self._connection.execute(query, (after,)):
-                if not (isinstance(at, float) and isinstance(event, bytes)):
-                    raise DamagedError(f"record {seq} in {self.path} is not of the kinds that a record is made of")
-                record = Record(seq, at, event)
-                if checksum(record) != crc:
-                    raise DamagedError(f"record {seq} in {self.path} does not match its checksum")
-                yield record
+            for row in self._connection.execute(query, (after,)):
+                problem = self._problem(*row)
+                if not problem:
+                    yield Record(row[0], row[1], row[3])
+                elif damaged is None:
+                    raise DamagedError(problem)
+                else:
+                    damaged(problem)
         except (sqlite3.Error, OverflowError) as error:
-            raise DamagedError(f"{self.path} cannot be read: {error}") from error
+            message = f"{self.path} cannot be read: {error}"
+            if damaged is None:
+                raise DamagedError(message) from error
+            damaged(message)
+
+    def _problem(self, seq: object, at: object, crc: object, event: object) -> str:
+        """What is wrong with a row; empty when nothing is."""
+        if not (isinstance(seq, int) and isinstance(at, float) and isinstance(event, bytes)):
+            return f"record {seq} in {self.path} is not of the kinds that a record is made of"
+        if checksum(Record(seq, at, event)) != crc:
+            return f"record {seq} in {self.path} does not match its checksum"
+        return ""
 
     def close(self) -> None:
         """Bring everything into the one file. Raises nothing: what is in its log is as safe there."""
@@ -140,6 +158,12 @@ def storage_error(error: sqlite3.Error | OSError, path: Path) -> StorageError:
     name = getattr(error, "sqlite_errorname", "")
     told = f"{error} ({name})" if name else str(error)
     return StorageError(f"{path.parent} cannot be written to: {told}; nothing was changed; try again later")
+
+
+def _remove(path: Path) -> None:
+    for name in (path.name, f"{path.name}-wal"):
+        with contextlib.suppress(OSError):
+            path.with_name(name).unlink()
 
 
 def _connected(path: Path) -> sqlite3.Connection:

@@ -71,7 +71,7 @@ def write_snapshot(path: Path, seq: int, sections: Iterable[Section], *, reach: 
         temporary.unlink(missing_ok=True)
         raise
     reach("snapshot.renamed")
-    _make_lasting(path.parent)
+    make_lasting(path.parent)
     return size
 
 
@@ -93,7 +93,7 @@ def _write(file: IO[bytes], seq: int, sections: Iterable[Section], reach: Reach)
     return file.tell()
 
 
-def _make_lasting(folder: Path) -> None:
+def make_lasting(folder: Path) -> None:
     """A file that was renamed is sure to have its new name only when the folder is written down too."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

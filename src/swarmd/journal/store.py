@@ -10,27 +10,29 @@ Everything here blocks; `SwarmJournal` calls it from threads, one at a time for 
 
 import os
 import re
+import secrets
 import shutil
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarmd.core.change import Change
 from swarmd.core.errors import DamagedError, StorageError
-from swarmd.core.events import Created, Event
+from swarmd.core.events import Created, Event, Loaded, LoadPart
 from swarmd.core.freezing import Frozen
 from swarmd.core.swarm import Swarm
 from swarmd.journal import wal
 from swarmd.journal.encoding import decode, encode
 from swarmd.journal.faults import reach
 from swarmd.journal.segment import Record, Segment, storage_error
-from swarmd.journal.snapshot import load_snapshot, take_snapshot
+from swarmd.journal.snapshot import load_snapshot, make_lasting, take_snapshot, write_snapshot
 
 SEGMENT = re.compile(r"records-(\d{6,})\.db")
 SNAPSHOT = re.compile(r"snapshot-(\d{9,})\.bin")
 MARK = "mark"
+FILLED_AT_ONCE = 1000
 _MARK = struct.Struct("<qI")
 _MARK_SEQ = struct.Struct("<q")
 
@@ -75,11 +77,11 @@ class SwarmStore:
                 segment.append([Record(1, at, encode(created))])
             finally:
                 segment.close()
-            _sync_folder(making)
+            make_lasting(making)
             reach("create.written")
             making.rename(folder)
             reach("create.renamed")
-            _sync_folder(folder.parent)
+            make_lasting(folder.parent)
         except OSError as error:
             shutil.rmtree(making, ignore_errors=True)
             raise storage_error(error, folder) from error
@@ -112,13 +114,15 @@ class SwarmStore:
 
     def _open(self) -> Segment:
         if self._segment is None:
-            segments = self._segments()
-            if not segments:
-                raise StorageError(f"{self.folder} has lost its records; nothing was changed")
             try:
+                segments = self._segments()
+                if not segments:
+                    raise StorageError(f"{self.folder} has lost its records; nothing was changed")
                 self._segment = Segment(segments[-1])
             except DamagedError as error:
                 raise StorageError(f"{error.message}; nothing was changed") from error
+            except OSError as error:
+                raise storage_error(error, self.folder) from error
         return self._segment
 
     def _set_mark(self, seq: int) -> None:
@@ -137,7 +141,7 @@ class SwarmStore:
         latest = SEGMENT.fullmatch(self._segments()[-1].name)
         number = int(latest[1]) + 1 if latest else 1
         segment = Segment.create(self.folder / _segment_name(number))
-        _sync_folder(self.folder)
+        make_lasting(self.folder)
         reach("segment.made")
         return segment
 
@@ -161,7 +165,7 @@ class SwarmStore:
             size = take_snapshot(path, seq, frozen, reach=reach)
         except OSError as error:
             raise storage_error(error, path) from error
-        for old in self._snapshots():
+        for old in self.snapshots():
             if old != path:
                 reach("prune.snapshot")
                 old.unlink(missing_ok=True)
@@ -177,6 +181,12 @@ class SwarmStore:
 
     def recover(self, publish: Callable[[Change], None] | None = None) -> Recovered:
         """The swarm again. `publish` gets the changes since the snapshot, in order. Raises DamagedError."""
+        try:
+            return self._recover(publish)
+        except OSError as error:
+            raise DamagedError(f"{error.filename or self.folder} cannot be read: {error.strerror}") from error
+
+    def _recover(self, publish: Callable[[Change], None] | None) -> Recovered:
         warnings: list[str] = []
         torn = 0
         for path in self._segments():
@@ -187,29 +197,63 @@ class SwarmStore:
             torn += report.torn_bytes
         marked = self._read_mark()
         seq, swarm = self._latest_snapshot(warnings)
+        replay = _Replay(self.folder, swarm)
         events = size = 0
         for record in self.records(after=seq):
             if record.seq != seq + 1:
                 missing = f"event {seq + 1}" if record.seq == seq + 2 else f"the events {seq + 1} to {record.seq - 1}"
                 raise DamagedError(f"{missing} in {self.folder} {'is' if record.seq == seq + 2 else 'are'} missing")
             seq, events, size = record.seq, events + 1, size + len(record.event)
-            swarm, change = _applied(swarm, record, self.folder)
+            change = replay.apply(record)
             if publish is not None and change is not None and not change.is_empty:
                 publish(change)
-        if swarm is None:
+        if replay.swarm is None:
             raise DamagedError(f"{self.folder} holds neither a snapshot nor any events")
         lost = max(0, marked - seq)
         warnings += self._cut(torn, seq, lost)
-        return Recovered(swarm, seq, warnings, events, size, lost)
+        return Recovered(replay.swarm, seq, warnings, events, size, lost)
 
-    def records(self, after: int = 0) -> Iterator[Record]:
-        """All events behind this one, each checked by itself. Raises DamagedError."""
+    def records(self, after: int = 0, damaged: Callable[[str], None] | None = None) -> Iterator[Record]:
+        """All events behind this one, each checked by itself. Raises DamagedError, or tells `damaged` and goes on."""
         for path in self._segments():
-            segment = Segment(path)
             try:
-                yield from segment.read(after)
+                segment = Segment(path)
+            except DamagedError as error:
+                if damaged is None:
+                    raise
+                damaged(error.message)
+                continue
+            try:
+                yield from segment.read(after, damaged)
             finally:
                 segment.close()
+
+    def fill(self, seq: int, sections: Mapping[str, bytes], records: Sequence[Record]) -> None:
+        """Make the files of a swarm that was saved elsewhere: a snapshot after event `seq`, if any, and what follows.
+
+        The folder must not be there yet; it appears when all of it is on disk. Raises StorageError.
+        """
+        making = SwarmStore(self.folder.with_name(f".creating-{self.folder.name}-{secrets.token_hex(4)}"))
+        try:
+            making.folder.mkdir(mode=0o700)
+            if seq:
+                write_snapshot(
+                    making.folder / _snapshot_name(seq), seq, [(name, [sections[name]]) for name in sections]
+                )
+            segment = Segment.create(making.folder / _segment_name(1))
+            try:
+                for start in range(0, len(records), FILLED_AT_ONCE):
+                    segment.append(records[start : start + FILLED_AT_ONCE])
+            finally:
+                segment.close()
+            making.recover()
+            make_lasting(making.folder)
+            making.folder.rename(self.folder)
+            make_lasting(self.folder.parent)
+        except OSError as error:
+            raise storage_error(error, self.folder) from error
+        finally:
+            shutil.rmtree(making.folder, ignore_errors=True)
 
     def _cut(self, torn: int, seq: int, lost: int) -> list[str]:
         if lost:
@@ -223,11 +267,14 @@ class SwarmStore:
     def _latest_snapshot(self, warnings: list[str]) -> tuple[int, Swarm | None]:
         """The latest that checks, or nothing when the events go back to the beginning. Raises DamagedError."""
         problem = ""
-        for path in reversed(self._snapshots()):
+        for path in reversed(self.snapshots()):
             try:
                 seq, swarm = load_snapshot(path)
             except DamagedError as error:
                 problem = problem or error.message
+                continue
+            except OSError as error:
+                problem = problem or f"{path} cannot be read: {error.strerror}"
                 continue
             if problem:
                 self._check_reaches_back(seq, problem)
@@ -256,20 +303,42 @@ class SwarmStore:
     def _segments(self) -> list[Path]:
         return sorted(path for path in self.folder.iterdir() if SEGMENT.fullmatch(path.name))
 
-    def _snapshots(self) -> list[Path]:
+    def snapshots(self) -> list[Path]:
+        """The snapshots that are there, the latest last."""
         return sorted(path for path in self.folder.iterdir() if SNAPSHOT.fullmatch(path.name))
 
 
-def _applied(swarm: Swarm | None, record: Record, folder: Path) -> tuple[Swarm, Change | None]:
-    try:
-        event = decode(record.event)
-        if swarm is not None:
-            return swarm, swarm.apply(event, record.at)
-        return _begun(event, record.at), None
-    except DamagedError as error:
-        raise DamagedError(f"event {record.seq} in {folder} is damaged: {error.message}") from error
-    except Exception as error:
-        raise DamagedError(f"event {record.seq} in {folder} does not fit what was before it: {error}") from error
+class _Replay:
+    """A swarm to which everything happens again."""
+
+    def __init__(self, folder: Path, swarm: Swarm | None) -> None:
+        self.swarm = swarm
+        self._folder = folder
+        self._parts: list[tuple[LoadPart, float]] = []  # a load that was never completed must leave nothing behind
+
+    def apply(self, record: Record) -> Change | None:
+        """What happened, if it changed anything. Raises DamagedError."""
+        try:
+            return self._happens(decode(record.event), record.at)
+        except DamagedError as error:
+            raise DamagedError(f"event {record.seq} in {self._folder} is damaged: {error.message}") from error
+        except Exception as error:
+            what = f"event {record.seq} in {self._folder} does not fit what was before it"
+            raise DamagedError(f"{what}: {error}") from error
+
+    def _happens(self, event: Event, at: float) -> Change | None:
+        if self.swarm is None:
+            self.swarm = _begun(event, at)
+            return None
+        if isinstance(event, LoadPart):
+            self._parts = [part for part in self._parts if part[0].load_id == event.load_id]
+            self._parts.append((event, at))
+            return None
+        if isinstance(event, Loaded):
+            for part, part_at in self._parts:
+                self.swarm.apply(part, part_at)
+            self._parts = []
+        return self.swarm.apply(event, at)
 
 
 def _begun(event: Event, at: float) -> Swarm:
@@ -284,11 +353,3 @@ def _segment_name(number: int) -> str:
 
 def _snapshot_name(seq: int) -> str:
     return f"snapshot-{seq:09}.bin"
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

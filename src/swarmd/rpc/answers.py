@@ -8,7 +8,9 @@ from swarmd._pb.swarm.v1 import scheduler_service_pb2 as scheduler_pb
 from swarmd._pb.swarm.v1 import swarm_pb2, swarm_service_pb2, task_pb2
 from swarmd.core.batch import spec_of
 from swarmd.core.explain import Explanation
+from swarmd.core.reservations import OpenBatch
 from swarmd.core.views import Counts, TaskView
+from swarmd.host.registry import Registry
 from swarmd.host.swarm import HostedSwarm
 from swarmd.host.ticks import TickAnswer
 from swarmd.wire import to_proto
@@ -16,6 +18,7 @@ from swarmd.wire.names import OBSTACLE_TO_PB, OUTCOME_TO_PB, RUN_STATUS_TO_PB
 
 ARRAYS_AT_ONCE = 500
 BATCHES_AT_ONCE = 20
+MOST_OPEN_BATCHES = 100
 FULL = swarm_pb2.SWARM_VIEW_FULL
 
 
@@ -39,7 +42,42 @@ async def swarm(hosted: HostedSwarm, view: int = 0) -> swarm_pb2.Swarm:
             message.arrays.append(to_proto.array(table.arrays[row], limits[row], Counts.of(by_code, ready=ready[row])))
             if row % ARRAYS_AT_ONCE == ARRAYS_AT_ONCE - 1:
                 await asyncio.sleep(0)
+        _add_open_batches(message, hosted)
     return message
+
+
+def _add_open_batches(message: swarm_pb2.Swarm, hosted: HostedSwarm) -> None:
+    reservations = hosted.state.reservations
+    for known in reservations.open.values():
+        count = len(reservations.still_reserved(known.batch))
+        state = swarm_pb2.OpenBatch.STATE_IN_DOUBT if known.in_doubt else swarm_pb2.OpenBatch.STATE_BEING_QUEUED
+        _add_open_batch(message, known, state, count)
+    for known in reservations.handed_out.values():
+        count = len(reservations.without_news(known.batch))
+        if count:
+            _add_open_batch(message, known, swarm_pb2.OpenBatch.STATE_HANDED_OUT, count)
+
+
+def _add_open_batch(message: swarm_pb2.Swarm, known: OpenBatch, state: "swarm_pb2.OpenBatch.State", count: int) -> None:
+    message.open_batch_count += 1
+    if len(message.open_batches) < MOST_OPEN_BATCHES:
+        message.open_batches.add(
+            batch_id=known.batch.batch_id,
+            array_id=known.batch.array_id,
+            task_count=count,
+            state=state,
+            take_time=to_proto.timestamp(known.taken_at),
+            request_id=known.request_id,
+            reason=known.doubt,
+        )
+
+
+def set_aside(registry: Registry) -> list[swarm_pb2.SetAsideSwarm]:
+    """The swarms that could not be taken up."""
+    return [
+        swarm_pb2.SetAsideSwarm(swarm_id=each.swarm_id, problem=each.problem, remedy=each.remedy)
+        for each in registry.set_aside.values()
+    ]
 
 
 def swarm_settings(hosted: HostedSwarm) -> swarm_pb2.Swarm:

@@ -27,6 +27,8 @@ async def list_swarms(registry: Registry, request: pb.ListSwarmsRequest) -> pb.L
     start = _start(request.page_token, 0)
     page = swarms[start : start + size]
     response = pb.ListSwarmsResponse(swarms=[await answers.swarm(each) for each in page])
+    if not start:
+        response.set_aside.extend(answers.set_aside(registry))
     if start + size < len(swarms):
         response.next_page_token = _token(start + size, 0)
     return response

@@ -110,6 +110,14 @@ async def test_a_task_that_is_cancelled_while_it_is_looked_for_is_ended(tmp_path
         assert engine.record.ended_ids() == set()
 
 
+async def test_a_task_that_was_cancelled_when_nobody_could_be_told_is_ended_in_silence(tmp_path, earlier):
+    await earlier.leave("sleep 100")
+    async with next_daemon(tmp_path) as engine:
+        await engine.gateway.resume([], [same_batch("sleep 100")])
+        await earlier.over()
+        assert engine.record.ended_ids() == set()
+
+
 async def test_an_adopted_task_goes_with_its_swarm(tmp_path, earlier):
     await earlier.leave("sleep 100")
     async with next_daemon(tmp_path) as engine:

@@ -133,7 +133,9 @@ def _print_detached(report: "Report") -> None:
         }
     )
     if report.ends_daemon:
-        note("the daemon was started for this run: it ends, and forgets the workflow, soon after that is finished")
+        note(
+            "the daemon was started for this run: it ends when that is finished; `swarmd serve` has the workflow again"
+        )
 
 
 def summary_data(report: "Report") -> dict[str, Any]:

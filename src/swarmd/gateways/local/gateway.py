@@ -170,13 +170,14 @@ class LocalGateway(ServerGateway):
         refusal = Refusal(refused, "its command contains a NUL character", permanent=True)
         return QueueOutcome([refusal]) if refused else None
 
-    async def resume(self, batches: Sequence[Batch]) -> None:
+    async def resume(self, batches: Sequence[Batch], cancelled: Sequence[Batch] = ()) -> None:
         searches = []
-        for swarm_id in {batch.swarm_id for batch in batches}:
+        for swarm_id in {batch.swarm_id for batch in (*batches, *cancelled)}:
             swarm = self._swarms.get(swarm_id)
             if self._open and swarm:
-                its_own = [batch for batch in batches if batch.swarm_id == swarm_id]
-                searches.append(self._search(swarm, self._inherited(swarm, its_own)))
+                ended = self._inherited(swarm, [batch for batch in cancelled if batch.swarm_id == swarm_id])
+                alive = self._inherited(swarm, [batch for batch in batches if batch.swarm_id == swarm_id])
+                searches.append(self._search(swarm, itertools.chain(_silenced(ended), alive)))
         await asyncio.shield(asyncio.gather(*searches))
 
     async def find_batch(self, batch: Batch) -> FindOutcome:
@@ -440,3 +441,10 @@ def _execution_of(attempt: Attempt) -> Execution:
     if attempt.execution is None:
         raise RuntimeError(f"task {attempt.spec.task_id} does not run")
     return attempt.execution
+
+
+def _silenced(attempts: Iterable[Attempt]) -> Iterator[Attempt]:
+    """The same, which are to end without a word."""
+    for attempt in attempts:
+        attempt.silent = True
+        yield attempt

@@ -33,7 +33,7 @@ SWARM_VIEW_BASIC: SwarmView
 SWARM_VIEW_FULL: SwarmView
 
 class Swarm(_message.Message):
-    __slots__ = ("swarm_id", "display_name", "max_concurrently_running", "paused", "autopilot", "fail_fast", "gateway", "workflow_run_status", "working_directory", "environment", "revision", "task_counts", "outcome", "blocked_count", "held_reason", "create_time", "sync_time", "in_memory", "arrays", "log_directory")
+    __slots__ = ("swarm_id", "display_name", "max_concurrently_running", "paused", "autopilot", "fail_fast", "gateway", "workflow_run_status", "working_directory", "environment", "revision", "task_counts", "outcome", "blocked_count", "held_reason", "create_time", "sync_time", "in_memory", "arrays", "log_directory", "open_batches", "open_batch_count")
     class EnvironmentEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,8 @@ class Swarm(_message.Message):
     IN_MEMORY_FIELD_NUMBER: _ClassVar[int]
     ARRAYS_FIELD_NUMBER: _ClassVar[int]
     LOG_DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    OPEN_BATCHES_FIELD_NUMBER: _ClassVar[int]
+    OPEN_BATCH_COUNT_FIELD_NUMBER: _ClassVar[int]
     swarm_id: str
     display_name: str
     max_concurrently_running: int
@@ -81,4 +83,44 @@ class Swarm(_message.Message):
     in_memory: bool
     arrays: _containers.RepeatedCompositeFieldContainer[_array_pb2.Array]
     log_directory: str
-    def __init__(self, swarm_id: _Optional[str] = ..., display_name: _Optional[str] = ..., max_concurrently_running: _Optional[int] = ..., paused: _Optional[bool] = ..., autopilot: _Optional[bool] = ..., fail_fast: _Optional[bool] = ..., gateway: _Optional[str] = ..., workflow_run_status: _Optional[_Union[_state_pb2.WorkflowRunStatus, str]] = ..., working_directory: _Optional[str] = ..., environment: _Optional[_Mapping[str, str]] = ..., revision: _Optional[int] = ..., task_counts: _Optional[_Union[_state_pb2.TaskCounts, _Mapping]] = ..., outcome: _Optional[_Union[SwarmOutcome, str]] = ..., blocked_count: _Optional[int] = ..., held_reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sync_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., in_memory: _Optional[bool] = ..., arrays: _Optional[_Iterable[_Union[_array_pb2.Array, _Mapping]]] = ..., log_directory: _Optional[str] = ...) -> None: ...
+    open_batches: _containers.RepeatedCompositeFieldContainer[OpenBatch]
+    open_batch_count: int
+    def __init__(self, swarm_id: _Optional[str] = ..., display_name: _Optional[str] = ..., max_concurrently_running: _Optional[int] = ..., paused: _Optional[bool] = ..., autopilot: _Optional[bool] = ..., fail_fast: _Optional[bool] = ..., gateway: _Optional[str] = ..., workflow_run_status: _Optional[_Union[_state_pb2.WorkflowRunStatus, str]] = ..., working_directory: _Optional[str] = ..., environment: _Optional[_Mapping[str, str]] = ..., revision: _Optional[int] = ..., task_counts: _Optional[_Union[_state_pb2.TaskCounts, _Mapping]] = ..., outcome: _Optional[_Union[SwarmOutcome, str]] = ..., blocked_count: _Optional[int] = ..., held_reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sync_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., in_memory: _Optional[bool] = ..., arrays: _Optional[_Iterable[_Union[_array_pb2.Array, _Mapping]]] = ..., log_directory: _Optional[str] = ..., open_batches: _Optional[_Iterable[_Union[OpenBatch, _Mapping]]] = ..., open_batch_count: _Optional[int] = ...) -> None: ...
+
+class OpenBatch(_message.Message):
+    __slots__ = ("batch_id", "array_id", "task_count", "state", "take_time", "request_id", "reason")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[OpenBatch.State]
+        STATE_BEING_QUEUED: _ClassVar[OpenBatch.State]
+        STATE_IN_DOUBT: _ClassVar[OpenBatch.State]
+        STATE_HANDED_OUT: _ClassVar[OpenBatch.State]
+    STATE_UNSPECIFIED: OpenBatch.State
+    STATE_BEING_QUEUED: OpenBatch.State
+    STATE_IN_DOUBT: OpenBatch.State
+    STATE_HANDED_OUT: OpenBatch.State
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    ARRAY_ID_FIELD_NUMBER: _ClassVar[int]
+    TASK_COUNT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    TAKE_TIME_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    batch_id: str
+    array_id: int
+    task_count: int
+    state: OpenBatch.State
+    take_time: _timestamp_pb2.Timestamp
+    request_id: str
+    reason: str
+    def __init__(self, batch_id: _Optional[str] = ..., array_id: _Optional[int] = ..., task_count: _Optional[int] = ..., state: _Optional[_Union[OpenBatch.State, str]] = ..., take_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., request_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class SetAsideSwarm(_message.Message):
+    __slots__ = ("swarm_id", "problem", "remedy")
+    SWARM_ID_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    REMEDY_FIELD_NUMBER: _ClassVar[int]
+    swarm_id: str
+    problem: str
+    remedy: str
+    def __init__(self, swarm_id: _Optional[str] = ..., problem: _Optional[str] = ..., remedy: _Optional[str] = ...) -> None: ...

@@ -53,12 +53,14 @@ class ListSwarmsRequest(_message.Message):
     def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListSwarmsResponse(_message.Message):
-    __slots__ = ("swarms", "next_page_token")
+    __slots__ = ("swarms", "next_page_token", "set_aside")
     SWARMS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SET_ASIDE_FIELD_NUMBER: _ClassVar[int]
     swarms: _containers.RepeatedCompositeFieldContainer[_swarm_pb2.Swarm]
     next_page_token: str
-    def __init__(self, swarms: _Optional[_Iterable[_Union[_swarm_pb2.Swarm, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    set_aside: _containers.RepeatedCompositeFieldContainer[_swarm_pb2.SetAsideSwarm]
+    def __init__(self, swarms: _Optional[_Iterable[_Union[_swarm_pb2.Swarm, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., set_aside: _Optional[_Iterable[_Union[_swarm_pb2.SetAsideSwarm, _Mapping]]] = ...) -> None: ...
 
 class UpdateSwarmRequest(_message.Message):
     __slots__ = ("swarm", "update_mask")
