@@ -5,9 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_WORKERS ?= 2
+SEED ?= 1
+DURATION ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format protos schema bench bench-quick wheel clean
+.PHONY: help setup demo test torture lint format protos schema bench wheel clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -23,6 +25,9 @@ demo: setup  ## run the example study through a real daemon
 
 test: setup  ## run the tests
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal
+
+torture: setup  ## kill daemons at random for DURATION seconds: SEED=1 DURATION=600
+	@$(BIN)/python scripts/torture.py --seed $(SEED) --duration $(DURATION)
 
 lint: setup  ## check types, style, protos and generated files
 	@$(BIN)/ruff check .
@@ -40,10 +45,11 @@ protos: setup  ## generate src/swarmd/_pb from protos/
 schema: setup  ## write the JSON Schema of the workflow file
 	@$(BIN)/python -m swarmd.workflow.schema
 
-bench: setup  ## measure the core, the local gateway and the server
+bench: setup  ## measure the core, the local gateway, the server and what durability costs
 	@$(BIN)/python benchmarks/core.py --json build/bench-core.json
 	@$(BIN)/python benchmarks/local_gateway.py
 	@$(BIN)/python benchmarks/load_latency.py
+	@$(BIN)/python benchmarks/durability.py
 
 wheel: setup  ## build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
