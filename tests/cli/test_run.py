@@ -9,7 +9,7 @@ from pathlib import Path
 
 from swarmd.cli.main import execute
 from tests.cli.conftest import ENDLESS, FAILING, SMALL, Swarmd, daemons_below, swarmd_process
-from tests.daemon import until
+from tests.daemon import running, until
 
 RECORDED = {
     "name": "recorded",
@@ -150,9 +150,27 @@ def test_a_daemon_that_dies_is_told_with_its_log(home, workflow):
         said = process.stderr.read()
     assert process.returncode == 3
     assert said.startswith("swarmd: the connection to the daemon at unix:")
-    assert Path(said.split("its log is ")[1].strip()).exists()
+    log, goes_on = said.split("its log is ")[1].split("; ")
+    assert Path(log).exists()
+    assert goes_on.startswith("`swarmd serve` goes on with the workflow")
+    with running(home=home) as daemon:
+        (swarm,) = swarmd_process("status", "--json", **daemon.environment).json["swarms"]
+        status = ("status", swarm["swarmId"])
+        until(lambda: "3 tasks: 3 done" in swarmd_process(*status, **daemon.environment).out, "the end of the workflow")
 
 
 def test_nothing_is_started_for_a_file_that_cannot_be_used(home, tmp_path):
     assert execute(["run", str(tmp_path / "no.yaml")]) == 2
     assert list((home / "state").iterdir()) == []
+
+
+def test_tasks_are_left_or_killed_when_a_daemon_of_a_detached_run_is_stopped(home, workflow):
+    """The choice of `swarmd run --on-stop` reaches the daemon that it starts."""
+    from swarmd.cli.run.own_daemon import OwnDaemon
+
+    for on_stop in ("kill", "leave"):
+        command = OwnDaemon(on_stop=on_stop)._command
+        assert command[command.index("--on-stop") + 1] == on_stop
+    answer = swarmd_process("run", workflow(SMALL), "--on-stop", "leave")
+    assert answer.code == 0, answer.err
+    assert swarmd_process("run", workflow(SMALL), "--on-stop", "wait").code == 2

@@ -21,7 +21,7 @@ from swarmd.core.checks import inconsistencies
 from swarmd.core.columns import TaskColumns
 from swarmd.core.comparing import differences
 from swarmd.core.errors import StorageError, StorageFullError, SwarmdError
-from swarmd.core.events import Configured, Created, SwarmSettings
+from swarmd.core.events import BatchTaken, Configured, Created, SwarmSettings
 from swarmd.core.loading import Load
 from swarmd.core.model import Array, TaskResources
 from swarmd.core.swarm import Swarm
@@ -163,11 +163,8 @@ class World(RuleBasedStateMachine):
         self.let_go()
 
     async def behave(self, batch: Batch) -> Answer:
-        written = {
-            decode(record.event).batch_id
-            for record in self.kept.records
-            if b"token" not in record.event and hasattr(decode(record.event), "batch_id")
-        }
+        events = (decode(record.event) for record in self.kept.records)
+        written = {event.batch_id for event in events if isinstance(event, BatchTaken)}
         assert batch.batch_id in written, "an engine hears of what is on disk only"
         for task_id, attempt in zip(batch.task_ids.tolist(), batch.attempts.tolist(), strict=True):
             assert attempt > self.offered.get(task_id, 0), "an attempt is offered once"

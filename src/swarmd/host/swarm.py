@@ -273,6 +273,7 @@ class HostedSwarm:
         if change.stopped_ids is None or change.stopped_attempts is None:
             return
         ids, attempts = change.stopped_ids.tolist(), change.stopped_attempts.tolist()
+        reach("cancel.telling")
         try:
             await self.gateway.cancel_tasks(self.swarm_id, ids, attempts, reason)
         except Exception:

@@ -46,7 +46,7 @@ def exported(store: SwarmStore) -> Iterator[Line]:
         yield from _snapshot_lines(seq, sections)
     for record in store.records(after=seq, damaged=problems.append):
         if record.seq != seq + 1:
-            problems.append(f"the events {seq + 1} to {record.seq - 1} are missing")
+            problems.append(f"the events {seq + 1} to {record.seq - 1} are not there")
         seq = record.seq
         try:
             event = _event_line(record)

@@ -24,7 +24,7 @@ _CHECKED = struct.Struct("<qd")
 _PAGE = bytes(4096)
 
 _FULL = (sqlite3.SQLITE_FULL,)
-_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_BROKEN = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Record(NamedTuple):
@@ -119,11 +119,11 @@ class Segment:
                     raise DamagedError(problem)
                 else:
                     damaged(problem)
-        except (sqlite3.Error, OverflowError) as error:
-            message = f"{self.path} cannot be read: {error}"
+        except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
+            unreadable = _unreadable(error, self.path)
             if damaged is None:
-                raise DamagedError(message) from error
-            damaged(message)
+                raise unreadable from error
+            damaged(unreadable.message)
 
     def _problem(self, seq: object, at: object, crc: object, event: object) -> str:
         """What is wrong with a row; empty when nothing is."""
@@ -160,6 +160,12 @@ def storage_error(error: sqlite3.Error | OSError, path: Path) -> StorageError:
     return StorageError(f"{path.parent} cannot be written to: {told}; nothing was changed; try again later")
 
 
+def _unreadable(error: Exception, path: Path) -> DamagedError:
+    # SQLite quotes what it finds in a broken schema, and Python cannot read what is no text.
+    what = "its schema is damaged" if isinstance(error, UnicodeDecodeError) else str(error)
+    return DamagedError(f"{path} cannot be read: {what}")
+
+
 def _remove(path: Path) -> None:
     for name in (path.name, f"{path.name}-wal"):
         with contextlib.suppress(OSError):
@@ -178,8 +184,10 @@ def _connected(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA trusted_schema = OFF")
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
-            raise DamagedError(f"{path} cannot be read: {error}") from error
+            raise _unreadable(error, path) from error
         raise storage_error(error, path) from error
+    except UnicodeDecodeError as error:
+        raise _unreadable(error, path) from error
     return connection
 
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,14 @@ from swarmd.cli.errors import UsageError
 
 if TYPE_CHECKING:
     from swarmd.workflow.plan import WorkflowPlan
+
+
+class OnStop(StrEnum):
+    """What becomes of running tasks."""
+
+    KILL = "kill"
+    LEAVE = "leave"
+
 
 SWARM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
@@ -42,6 +51,10 @@ def run(
         int | None,
         typer.Option("--local-cores", metavar="N", min=1, help="Cores to use, when a daemon is started for the run."),
     ] = None,
+    on_stop: Annotated[
+        OnStop,
+        typer.Option("--on-stop", help="What a daemon started for the run does with running tasks when it is stopped."),
+    ] = OnStop.KILL,
     max_concurrently_running: Annotated[
         int | None,
         typer.Option("--max-concurrently-running", "-j", metavar="N", min=0, help="At most so many tasks at once."),
@@ -73,7 +86,14 @@ def run(
     from swarmd.cli.run.session import RunOptions, run_workflow
     from swarmd.cli.run.summary import print_summary, summary_data
 
-    chosen = RunOptions(address=address, swarm_id=swarm_id, gateway=gateway, local_cores=local_cores, keep=keep)
+    chosen = RunOptions(
+        address=address,
+        swarm_id=swarm_id,
+        gateway=gateway,
+        local_cores=local_cores,
+        on_stop=on_stop.value,
+        keep=keep,
+    )
     report = asyncio.run(run_workflow(plan, chosen))
     if json_output:
         print_json(summary_data(report))

@@ -35,12 +35,12 @@ LOG_LINES = 3
 class OwnDaemon:
     """A daemon process that belongs to this command."""
 
-    def __init__(self, local_cores: int | None = None, *, stays: bool = False) -> None:
+    def __init__(self, local_cores: int | None = None, *, on_stop: str = "kill", stays: bool = False) -> None:
         """Where it will be; with `stays` it does not end when it is idle. Raises InvalidInputError or OSError."""
         self.address, self._scratch = _own_address()
         self._state = make_private(Path(os.environ.get("SWARMD_STATE_DIR") or state_directory()))
         self.log = self._state / f"daemon-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-        self._command = _command(self.address, self._state, local_cores, stays=stays)
+        self._command = _command(self.address, self._state, local_cores, on_stop=on_stop, stays=stays)
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
@@ -107,8 +107,8 @@ def _own_address() -> tuple[Address, Path | None]:
         return Address(path=scratch / SOCKET_NAME), scratch
 
 
-def _command(address: Address, state: Path, local_cores: int | None, *, stays: bool) -> list[str]:
-    command = [sys.executable, "-m", "swarmd", "serve", "--ready-json", "--on-stop", "kill"]
+def _command(address: Address, state: Path, local_cores: int | None, *, on_stop: str, stays: bool) -> list[str]:
+    command = [sys.executable, "-m", "swarmd", "serve", "--ready-json", "--on-stop", on_stop]
     command += ["--listen", str(address), "--state-dir", str(state)]
     command += [] if stays else ["--idle-timeout", str(IDLE_SECONDS)]
     command += ["--local-cores", str(local_cores)] if local_cores else []

@@ -40,6 +40,7 @@ class RunOptions:
     swarm_id: str = ""
     gateway: str = "local"
     local_cores: int | None = None
+    on_stop: str = "kill"
     keep: bool = False
 
 
@@ -79,7 +80,7 @@ async def run_workflow(plan: WorkflowPlan, options: RunOptions) -> Report:
             report = await run.to_the_end()
         except NoDaemonError as error:
             if own is not None:
-                error.message += f"; its log is {own.log}"
+                error.message += f"; its log is {own.log}; `swarmd serve` goes on with the workflow where it was"
             raise
         finally:
             if own is not None and not run.leaves_daemon and not await run.others_are_busy():
@@ -101,7 +102,7 @@ async def _is_there(options: RunOptions, *, wanted: str | None) -> bool:
 
 async def _own_daemon(options: RunOptions) -> OwnDaemon | None:
     """A daemon of our own, or None when somebody else's was quicker at the same address."""
-    own = OwnDaemon(options.local_cores, stays=options.keep)
+    own = OwnDaemon(options.local_cores, on_stop=options.on_stop, stays=options.keep)
     try:
         await own.start()
     except NoDaemonError:
