@@ -1,9 +1,26 @@
 """How the daemon writes its log: structlog, on standard error; for people on a terminal, JSON lines otherwise."""
 
+import contextlib
 import logging
 import sys
+from typing import TextIO, cast
 
 import structlog
+
+
+class _Unfailing:
+    """A file whose loss stops nobody: the disk with the log may be full, or its reader gone."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._file.flush()
 
 
 def configure_logging(log_format: str, level: str) -> None:
@@ -22,7 +39,7 @@ def configure_logging(log_format: str, level: str) -> None:
             *([] if plain else [structlog.processors.format_exc_info]),
             renderer,
         ],
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Unfailing(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(

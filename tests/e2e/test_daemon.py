@@ -7,6 +7,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from swarmd._pb.swarm.v1 import array_pb2, swarm_pb2, swarm_service_pb2, task_pb
 from swarmd._pb.swarm.v1 import scheduler_service_pb2 as scheduler_pb
 from swarmd._pb.swarm.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from swarmd._pb.swarm.v1.swarm_service_pb2_grpc import SwarmServiceStub
-from tests.daemon import launched, running, short_home, until
+from tests.daemon import launched, private_environment, running, short_home, until
 
 pytestmark = pytest.mark.e2e
 SECONDS = 60.0
@@ -302,3 +303,15 @@ def test_a_daemon_that_is_gone_is_told_to_its_clients(home: Path):
         with pytest.raises(grpc.RpcError) as lost:
             next(watch)
         assert lost.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(home: Path):
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "swarmd", "serve", "--ready-json", "--log-level", "debug"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=full, env=private_environment(home)) as process:
+            assert process.stdout is not None
+            address = json.loads(process.stdout.readline())["address"]
+            load_sleepers(address, 1, "true")
+            until(lambda: counts(address).done == 1, "the task")
+            process.terminate()
+            assert process.wait(20) == 0

@@ -359,6 +359,10 @@ class SwarmJournal:
         except StorageError as error:
             await self._cannot_write(group, error)
             return
+        except Exception as error:
+            log.exception("the journal of swarm %s cannot be written to", self.store.folder.name)
+            await self._cannot_write(group, StorageError(f"the journal cannot be written to: {error}"))
+            return
         self._seq = records[-1].seq
         self._events_since += len(records)
         self._bytes_since += sum(len(record.event) for record in records)
@@ -410,7 +414,8 @@ class SwarmJournal:
                     await self._until_closing()
             try:
                 await self._in_thread(self.store.probe, self._seq)
-            except StorageError:
+            except Exception as again:  # noqa: BLE001 - whatever it is, it is tried again
+                log.debug("still not: %s", again)
                 continue
             break
         else:
@@ -418,6 +423,8 @@ class SwarmJournal:
             for entry in self._pending:
                 entry.fail(self._refusal())
             self._pending.clear()
+        if self._closing:
+            return
         self.trouble = None
         self.in_trouble.clear()
         log.info("events of swarm %s can be written down again", self.store.folder.name)

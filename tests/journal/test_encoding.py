@@ -1,0 +1,150 @@
+"""Events as bytes: each comes back as what it was, and bytes that are none are told as damage."""
+
+from datetime import timedelta
+from typing import get_args
+from unittest.mock import patch
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from swarmd._pb.swarm.journal.v1 import event_pb2
+from swarmd.core import history
+from swarmd.core.comparing import differences
+from swarmd.core.errors import DamagedError
+from swarmd.core.events import (
+    BatchDoubted,
+    Configured,
+    Created,
+    Event,
+    Loaded,
+    LoadPart,
+    SwarmSettings,
+    TickAnswered,
+    Updated,
+)
+from swarmd.core.status import RunStatus
+from swarmd.journal.encoding import decode, encode
+from tests.core.builders import news
+from tests.core.test_freezing import CREATED, lived, plain, steps, told_again
+
+WHOLE = [encode(CREATED), *(encode(event) for event, _ in lived().told)]
+
+
+@settings(max_examples=40, deadline=timedelta(seconds=5), suppress_health_check=[HealthCheck.too_slow])
+@given(story=steps)
+def test_what_was_written_down_leads_to_the_same_swarm(story):
+    with patch.multiple(history, BULK_FROM=4):
+        life = lived(story)
+        again = told_again((decode(encode(event)), at) for event, at in life.told)
+        assert differences(life.swarm, again) == []
+
+
+def test_a_long_life_holds_every_kind_of_event():
+    """Else the test above would prove little."""
+    assert {type(event) for event, _ in lived().told} == set(get_args(Event)) - {Created}
+
+
+@settings(max_examples=100, deadline=timedelta(seconds=5))
+@given(
+    texts=st.tuples(*[st.text(max_size=20)] * 5),
+    directory=st.sampled_from(["", "/tmp", "/home/nobody/eine Größe ☠"]),
+    flags=st.tuples(*[st.booleans()] * 3),
+    limit=st.integers(0, 2**31 - 1),
+    status=st.sampled_from(RunStatus),
+    environment=st.dictionaries(st.sampled_from(["LANG", "PATH", "ö"]), st.sampled_from(["", "C", "a=b", "☠"])),
+)
+def test_the_first_event_comes_back_in_every_field(texts, directory, flags, limit, status, environment):
+    swarm_id, name, gateway, token, asked = texts
+    paused, autopilot, fail_fast = flags
+    of = SwarmSettings(
+        swarm_id, name, limit, paused, autopilot, fail_fast, gateway or "local", status, directory, environment
+    )
+    created = Created(of, token, asked, asked)
+    assert decode(encode(created)) == created
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Configured(),
+        Configured(paused=False, fail_fast=True, autopilot=False, display_name=""),
+        BatchDoubted("s-1", "die Leitung ☠"),
+        TickAnswered("tick", "asked", bytes(range(256))),
+        Loaded("load", [], [], request_id="again", asked="fingerprint"),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_what_is_empty_stays_apart_from_what_is_not_there(event):
+    assert plain(decode(encode(event))) == plain(event)
+
+
+@pytest.mark.parametrize("status", "QIORDEAFG")
+def test_news_comes_back_with_ids_attempts_and_reason(status):
+    event = Updated(news(status, [1, 2**62, 3], [1, 2, 2**31 - 1], "gestört"))
+    assert plain(decode(encode(event))) == plain(event)
+
+
+# -- damage ------------------------------------------------------------------------------------------------------------
+
+
+def readable(data: bytes) -> bool:
+    """Whether these bytes are an event; anything but DamagedError fails the test."""
+    try:
+        event = decode(data)
+    except DamagedError:
+        return False
+    encode(event)
+    return True
+
+
+@settings(max_examples=500, deadline=None)
+@given(data=st.binary(max_size=200))
+def test_any_bytes_are_an_event_or_damage(data):
+    readable(data)
+
+
+@settings(max_examples=800, deadline=None)
+@given(data=st.data())
+def test_an_event_with_other_bytes_in_it_is_an_event_or_damage(data):
+    whole = data.draw(st.sampled_from(WHOLE))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(whole)))
+        new = data.draw(st.binary(max_size=4))
+        whole = whole[:at] + new + whole[at + data.draw(st.integers(0, 8)) :]
+    readable(whole)
+
+
+@pytest.mark.parametrize("whole", WHOLE[:20], ids=range(20))
+def test_an_event_that_is_cut_off_is_an_event_or_damage(whole):
+    assert [readable(whole[:length]) for length in range(len(whole))].count(False) > 0
+
+
+def test_a_kind_of_a_later_version_is_named():
+    with pytest.raises(DamagedError, match="it is of a kind that this version does not know: 77"):
+        decode(b"\xea\x04\x00")
+
+
+def test_no_bytes_are_no_event():
+    with pytest.raises(DamagedError, match="a kind that this version does not know: none"):
+        decode(b"")
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "sentence"),
+    [
+        ("priorities", lambda column: column[:-4], "different lengths"),
+        ("priorities", lambda column: column[:-1], "multiple of element size"),
+        ("statuses", lambda column: column + b"\1", "different lengths"),
+        ("upstream_ids", lambda column: column + bytes(8), "not as many as it counts"),
+        ("upstream_counts", lambda column: b"\xff" * len(column), "its upstreams"),
+        ("scales", lambda column: b"\x63" * len(column), "scales are not all there"),
+    ],
+)
+def test_columns_that_do_not_fit_are_damage(column, change, sentence):
+    event = next(event for event, _ in lived().told if isinstance(event, LoadPart))
+    message = event_pb2.Event.FromString(encode(event))
+    tasks = message.load_part.tasks
+    setattr(tasks, column, change(getattr(tasks, column)))
+    with pytest.raises(DamagedError, match=f"its load_part event makes no sense: .*{sentence}"):
+        decode(message.SerializeToString())
