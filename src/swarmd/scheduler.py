@@ -9,10 +9,10 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
+from swarmd.books import BatchBook, DirectBook
 from swarmd.core.batch import MAX_BATCH_SIZE, Batch, BatchResult
 from swarmd.core.errors import StorageError
 from swarmd.core.model import MAX_REASON_BYTES
@@ -45,71 +45,6 @@ class TickUpdate(StateUpdate):
     """The batches that the engine took, wholly or in part."""
     timed_out: bool = False
     """The timeout passed with work left to start, or calls still under way."""
-
-
-class BatchBook(Protocol):
-    """Where batches come from, and where it is noted what becomes of them. The daemon's writes it down."""
-
-    async def take(self, most: int, size: int, request_id: str) -> list[Batch]:
-        """Reserve up to `most` batches of up to `size` tasks; on return nobody else ever gets them."""
-
-    def tell(self, update: StateUpdate) -> Awaitable[object]:
-        """Some of what an engine said of a batch; the rest comes later."""
-
-    def conclude(self, batch: Batch, update: StateUpdate, returned_ids: list[int]) -> Awaitable[object]:
-        """All that an engine said of a batch: it is open no more, and these tasks of it are ready again."""
-
-    def doubt(self, batch: Batch, why: str) -> Awaitable[object]:
-        """What became of a batch is not known."""
-
-
-class DirectBook:
-    """Notes everything in the state at once. Updates are applied by `apply`, or left to the caller of `tick`."""
-
-    def __init__(
-        self,
-        state: SwarmState,
-        *,
-        apply: Callable[[StateUpdate], object] | None,
-        came_back: Callable[[], object] | None,
-        clock: Callable[[], float],
-    ) -> None:
-        self._state = state
-        self._apply = apply
-        self._came_back = came_back
-        self._clock = clock
-
-    async def take(self, most: int, size: int, request_id: str) -> list[Batch]:
-        taken: list[Batch] = []
-        while len(taken) < most:
-            batch = self._state.take_batch(size, request_id=request_id, at=self._clock())
-            if batch is None:
-                break
-            taken.append(batch)
-        return taken
-
-    def tell(self, update: StateUpdate) -> Awaitable[object]:
-        if self._apply is not None and update:
-            self._apply(update)
-        return _over()
-
-    def conclude(self, batch: Batch, update: StateUpdate, returned_ids: list[int]) -> Awaitable[object]:
-        if returned_ids:
-            self._state.give_back(batch, returned_ids)
-        self._state.settle(batch)
-        if returned_ids and self._came_back is not None:
-            self._came_back()
-        return self.tell(update)
-
-    def doubt(self, batch: Batch, why: str) -> Awaitable[object]:
-        self._state.doubt(batch, why)
-        return _over()
-
-
-def _over() -> Awaitable[object]:
-    over = asyncio.get_running_loop().create_future()
-    over.set_result(None)
-    return over
 
 
 class Scheduler:

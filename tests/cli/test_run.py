@@ -153,10 +153,10 @@ def test_a_daemon_that_dies_is_told_with_its_log(home, workflow):
     log, goes_on = said.split("its log is ")[1].split("; ")
     assert Path(log).exists()
     assert goes_on.startswith("`swarmd serve` goes on with the workflow")
-    with running(home=home) as daemon:
-        (swarm,) = swarmd_process("status", "--json", **daemon.environment).json["swarms"]
+    with running(home=home) as another:
+        (swarm,) = swarmd_process("status", "--json", **another.environment).json["swarms"]
         status = ("status", swarm["swarmId"])
-        until(lambda: "3 tasks: 3 done" in swarmd_process(*status, **daemon.environment).out, "the end of the workflow")
+        until(lambda: "3 tasks: 3 done" in swarmd_process(*status, **another.environment).out, "the end of the run")
 
 
 def test_nothing_is_started_for_a_file_that_cannot_be_used(home, tmp_path):

@@ -18,7 +18,8 @@ from swarmd.core.errors import StorageError
 from swarmd.core.events import BatchTaken, Configured, Event, Loaded, LoadPart, TickAnswered
 from swarmd.core.swarm import Swarm
 from swarmd.journal import journal as module
-from swarmd.journal.journal import MemoryJournal, SwarmJournal
+from swarmd.journal.contract import MemoryJournal
+from swarmd.journal.journal import SwarmJournal
 from swarmd.journal.segment import Record
 from swarmd.journal.store import SwarmStore
 from tests.core.test_freezing import CREATED, lived

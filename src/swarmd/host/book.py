@@ -12,7 +12,7 @@ from swarmd.journal.faults import reach
 if TYPE_CHECKING:
     from swarmd.core.change import Change
     from swarmd.core.swarm import Swarm
-    from swarmd.journal.journal import Journal
+    from swarmd.journal.contract import Journal
 
 
 class JournaledBook:

@@ -30,8 +30,9 @@ from swarmd.gateways.contract import ServerGateway
 from swarmd.host.feed import Feed
 from swarmd.host.requests import RequestLog
 from swarmd.host.swarm import HostedSwarm, HostLimits
+from swarmd.journal.contract import Journal
 from swarmd.journal.directory import StateDirectory
-from swarmd.journal.journal import Journal, SwarmJournal
+from swarmd.journal.journal import SwarmJournal
 from swarmd.journal.store import SwarmStore
 
 log = structlog.get_logger("swarmd.registry")

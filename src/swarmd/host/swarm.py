@@ -40,9 +40,9 @@ from swarmd.host.book import JournaledBook
 from swarmd.host.feed import DELETED, DRAINING, Closing, Feed
 from swarmd.host.requests import RequestLog
 from swarmd.host.ticks import TickAnswer, answer_again
+from swarmd.journal.contract import Journal, MemoryJournal
 from swarmd.journal.encoding import encode
 from swarmd.journal.faults import reach
-from swarmd.journal.journal import Journal, MemoryJournal
 from swarmd.scheduler import DEFAULT_IN_FLIGHT, Scheduler, TickUpdate
 
 log = structlog.get_logger("swarmd.swarm")
