@@ -13,6 +13,7 @@ from swarmd.core.model import Array, TaskResources
 from swarmd.gateways.pull import PullGateway
 from swarmd.host.registry import Registry
 from swarmd.host.swarm import HostedSwarm
+from swarmd.journal.directory import StateDirectory
 from tests.core.builders import a_task, news, statuses
 from tests.host.engine import Engine, Gate, settled
 
@@ -124,3 +125,30 @@ async def test_loads_of_one_swarm_wait_for_each_other_and_other_events_do_not():
 
     assert revisions == sorted(revisions)
     assert swarm.state.ready_count == 60_000
+
+
+async def test_a_gateway_that_cannot_be_told_keeps_nobody_from_starting(tmp_path, monkeypatch):
+    """Its engine may be away just now: it is told again later."""
+    monkeypatch.setattr("swarmd.host.swarm.FIRST_RESUME_SECONDS", 0.01)
+    directory = StateDirectory(tmp_path)
+    directory.claim()
+    before = Registry({"engine": Engine()}, directory=directory)
+    swarm = await with_tasks(before, "s", 2)
+    await swarm.tick(None, None)
+    await before.close()
+    engine, told = Engine(), []
+
+    async def resume(batches, cancelled=()):
+        told.append([len(batch) for batch in batches])
+        if len(told) < 3:
+            raise OSError("the engine is away")
+
+    monkeypatch.setattr(engine, "resume", resume)
+    after = Registry({"engine": engine}, directory=directory)
+    await after.recover()
+    assert statuses(after.get("s").state) == "QQ"
+    await settled(lambda: len(told) == 3, "the third try")
+    assert told == [[2]] * 3
+    await after.drain(0)
+    await after.close()
+    directory.release()

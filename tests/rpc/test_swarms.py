@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from swarmd._pb.swarm.v1 import array_pb2, state_pb2, swarm_pb2
+from swarmd._pb.swarm.v1 import array_pb2, state_pb2, swarm_pb2, task_pb2
 from swarmd._pb.swarm.v1 import swarm_service_pb2 as pb
 from tests.host.engine import Engine, Gate, settled
 from tests.rpc.harness import Rpc, a_task, refused, serving, whole
@@ -298,6 +298,45 @@ async def test_an_active_swarm_is_deleted_only_by_force_and_its_tasks_are_cancel
         await rpc.get("s")
     await rpc.create("s")
     assert (await rpc.get("s")).task_counts.total == 0
+
+
+async def test_a_create_that_is_repeated_after_the_delete_makes_a_new_swarm(rpc: Rpc):
+    request = pb.CreateSwarmRequest(swarm=swarm_pb2.Swarm(swarm_id="s", gateway="engine"), request_id="r")
+    await rpc.swarms.CreateSwarm(request)
+    await rpc.add(whole(1))
+    await rpc.swarms.DeleteSwarm(pb.DeleteSwarmRequest(swarm_id="s", force=True))
+    await rpc.swarms.CreateSwarm(request)
+
+    assert (await rpc.get("s")).task_counts.total == 0
+
+
+async def test_a_reset_waits_until_the_engine_knows_what_was_cancelled(rpc: Rpc, monkeypatch: pytest.MonkeyPatch):
+    await rpc.create()
+    await rpc.add(whole(1))
+    await rpc.tick()
+    gate, order = asyncio.Event(), []
+    cancel = rpc.engine.cancel_tasks
+
+    async def slow(*arguments: Any) -> None:
+        await gate.wait()
+        order.append("told")
+        await cancel(*arguments)
+
+    monkeypatch.setattr(rpc.engine, "cancel_tasks", slow)
+    selector = task_pb2.TaskSelector(all=True)
+    await rpc.swarms.CancelTasks(pb.CancelTasksRequest(selector=selector))
+    resetting = asyncio.create_task(reset(rpc, selector, order))
+    await asyncio.sleep(0.05)
+    assert order == []
+    gate.set()
+    await resetting
+
+    assert order == ["told", "reset"]
+
+
+async def reset(rpc: Rpc, selector: task_pb2.TaskSelector, order: list[str]) -> None:
+    await rpc.swarms.ResetTasks(pb.ResetTasksRequest(selector=selector))
+    order.append("reset")
 
 
 async def test_deleting_needs_a_name_also_when_there_is_only_one(rpc: Rpc):

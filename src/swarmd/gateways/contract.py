@@ -110,7 +110,7 @@ class ServerGateway(ABC):
         """Batches of this swarm may come, and none before. Called again when something of it changed."""
 
     async def remove_swarm(self, swarm_id: str) -> None:
-        """The swarm is gone; its tasks, if any are left, are to be ended."""
+        """The swarm is gone; its tasks are to be ended. They should be over on return: soon nobody knows of them."""
 
     @abstractmethod
     async def queue_batch(self, batch: Batch) -> QueueOutcome | None:
@@ -122,7 +122,7 @@ class ServerGateway(ABC):
         The attempts are those that the state says are queued or further (batches in doubt are not among them: these are
         asked after with `find_batch`). They come grouped by array and resources, in groups of any size, with an empty
         `batch_id`. What became of them meanwhile is reported like any news. Of the cancel of those in `cancelled` the
-        engine may not have heard: it is to end what is left of them in silence.
+        engine may not have heard: it is to end what is left of them in silence. A gateway that raises is called again.
         """
         del batches, cancelled
 

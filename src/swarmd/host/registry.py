@@ -141,7 +141,10 @@ class Registry:
         await asyncio.gather(*(self._resume(swarm, lost) for swarm, lost in taken_up))
 
     async def _resume(self, swarm: HostedSwarm, lost: int) -> None:
-        await swarm.gateway.add_swarm(swarm.info)
+        try:
+            await swarm.gateway.add_swarm(swarm.info)
+        except Exception:  # the others must not wait for this one's engine
+            log.exception("the gateway does not take the swarm up", swarm=swarm.swarm_id, gateway=swarm.gateway.name)
         await swarm.resume(paused=lost > 0)
         log.info("swarm taken up again", swarm=swarm.swarm_id, tasks=swarm.state.task_count)
 
@@ -232,6 +235,7 @@ class Registry:
     async def _forget(self, swarm: HostedSwarm) -> None:
         """Remove a swarm from here and from disk."""
         self._swarms.pop(swarm.swarm_id, None)
+        self._requests.pop(swarm.swarm.created.request_id, None)
         await swarm.drain(0)
         await swarm.journal.close()
         if self._directory is not None:

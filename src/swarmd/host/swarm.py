@@ -51,6 +51,8 @@ OTHERS_TURN_SECONDS = 0.005
 """Between the steps of a load: time for calls that came meanwhile to be answered."""
 TICK_TASKS = 100_000
 """About how many tasks one tick of a client queues at most, so that its answer fits into a message."""
+FIRST_RESUME_SECONDS, LONGEST_RESUME_SECONDS = 1.0, 60.0
+CANCEL_PATIENCE_SECONDS = 10.0
 LOAD_PART_BYTES = 4 * 1024 * 1024
 """About how much of a load is written down at once: others wait for it."""
 TASK_BYTES = 64
@@ -109,6 +111,7 @@ class HostedSwarm:
         self._loading = asyncio.Lock()
         self._waiting: set[asyncio.Future[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
+        self._cancelling: set[asyncio.Task[None]] = set()
         self._draining = False
         self._autopilot = Autopilot(self)
 
@@ -156,8 +159,8 @@ class HostedSwarm:
         if paused:
             log.warning("the swarm is paused: look what its engine has, then resume it", swarm=self.swarm_id)
             await self._note(Configured(paused=True))
-        table, swarm_id = self.state.table, self.swarm_id
-        await self.gateway.resume(at_engine(table, swarm_id), cancelled_at_engine(table, swarm_id))
+        if not await self._resume_at_engine():
+            self._in_background(self._resume_at_engine_later())
         for known in list(self.state.open_batches.values()):
             batch = known.batch
             if self.gateway.capabilities.hands_out:
@@ -169,6 +172,24 @@ class HostedSwarm:
                 await self._note(BatchDoubted(batch.batch_id, "the daemon ended while it was being queued"))
             self.scheduler.ask(batch)
         self.start()
+
+    async def _resume_at_engine(self) -> bool:
+        """Tell the gateway what an earlier daemon had given it; False when it cannot take it up now."""
+        table, swarm_id = self.state.table, self.swarm_id
+        try:
+            await self.gateway.resume(at_engine(table, swarm_id), cancelled_at_engine(table, swarm_id))
+        except Exception:
+            log.exception("the engine cannot be told what it has; it will be tried again", swarm=swarm_id)
+            return False
+        return True
+
+    async def _resume_at_engine_later(self) -> None:
+        pause = FIRST_RESUME_SECONDS
+        while not self._draining:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_RESUME_SECONDS)
+            if await self._resume_at_engine():
+                return
 
     # -- changes ---------------------------------------------------------------------------------------------------
 
@@ -246,11 +267,19 @@ class HostedSwarm:
         """Cancel tasks; at the engine, too, as soon as it can be reached."""
         change = await self._submit(self.swarm.check(Cancelled(selector, reason)))
         if change.stopped_ids is not None and len(change.stopped_ids) and self.gateway.capabilities.can_cancel:
-            self._in_background(self._cancel_at_engine(change, reason))
+            telling = self._in_background(self._cancel_at_engine(change, reason))
+            self._cancelling.add(telling)
+            telling.add_done_callback(self._cancelling.discard)
         return change
 
     async def reset(self, selector: Selector, *, include_downstreams: bool, reason: str) -> Change:
-        """Take final tasks back to REGISTERED."""
+        """Take final tasks back to REGISTERED.
+
+        Not before the engine has been told of what was cancelled: otherwise a crash in between could leave an attempt
+        running that nobody remembers. An engine that does not answer is not waited for very long.
+        """
+        if self._cancelling:
+            await asyncio.wait(self._cancelling, timeout=CANCEL_PATIENCE_SECONDS)
         event = Reset(selector, include_downstreams=include_downstreams, reason=reason)
         return await self._submit(self.swarm.check(event))
 
@@ -386,10 +415,11 @@ class HostedSwarm:
         self.journal = MemoryJournal()  # outcomes that come yet are nobody's any more
         self.close(DELETED)
 
-    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+    def _in_background(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
 
 def _nothing() -> None:

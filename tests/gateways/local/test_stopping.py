@@ -48,6 +48,16 @@ async def test_what_is_being_cancelled_is_not_left(tmp_path, earlier):
         assert engine.record.ended_ids() == set()
 
 
+async def test_a_swarm_that_is_removed_has_nothing_running_any_more(tmp_path, earlier):
+    """Soon nobody knows of it: even what ignores TERM is over when `remove_swarm` returns."""
+    async with next_daemon(tmp_path, kill_grace=0.3, leave_on_close=True) as engine:
+        await engine.queue(STUBBORN)
+        await engine.record.running(1)
+        await eventually(lambda: earlier.status(1).exists())
+        await engine.gateway.remove_swarm(SWARM)
+        assert not is_running(earlier.started(1))
+
+
 async def test_what_cannot_survive_is_ended_in_any_case(tmp_path):
     async with local_engine(tmp_path, leave_on_close=True) as engine:
         await engine.queue(f"echo $$ > {tmp_path}/pid; exec sleep 100")

@@ -1,5 +1,6 @@
 """One attempt of a task, and the swarm it belongs to, as the local gateway holds them from queueing to the end."""
 
+import asyncio
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
@@ -39,6 +40,8 @@ class LocalSwarm:
     cancelled_early: set[AttemptKey] = field(default_factory=set)
     """Cancelled meanwhile, and not among `attempts`: maybe they are found."""
     is_removed: bool = False
+    is_empty: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it is removed and the last of its attempts is over."""
 
     @property
     def survives(self) -> bool:

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -150,6 +151,10 @@ class LocalGateway(ServerGateway):
             swarm.is_removed = True
             self._drop(swarm, list(swarm.attempts.values()))
             self._news.forget_swarm(swarm_id)
+            if swarm.attempts and self._open:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._kill_grace + GIVE_UP_SECONDS):
+                        await swarm.is_empty.wait()
 
     async def queue_batch(self, batch: Batch) -> QueueOutcome | None:
         """Take the tasks into the local queue. Those that could never run here are refused for good."""
@@ -388,6 +393,8 @@ class LocalGateway(ServerGateway):
     def _set_over(self, attempt: Attempt) -> None:
         attempt.phase = Phase.OVER
         attempt.swarm.attempts.pop(attempt.key, None)
+        if attempt.swarm.is_removed and not attempt.swarm.attempts:
+            attempt.swarm.is_empty.set()
 
     # -- the end of the daemon -------------------------------------------------------------------------------------
 
