@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from swarmd.core.columns import TaskColumns
-from swarmd.core.errors import AlreadyExistsError, NotFoundError, UnavailableError
+from swarmd.core.errors import AlreadyExistsError, NotFoundError, StorageError, UnavailableError
 from swarmd.core.events import SwarmSettings
 from swarmd.core.loading import Load
 from swarmd.core.model import Array, TaskResources
@@ -151,4 +151,27 @@ async def test_a_gateway_that_cannot_be_told_keeps_nobody_from_starting(tmp_path
     assert told == [[2]] * 3
     await after.drain(0)
     await after.close()
+    directory.release()
+
+
+async def test_files_that_cannot_be_removed_can_be_deleted_again(tmp_path, monkeypatch):
+    directory = StateDirectory(tmp_path)
+    directory.claim()
+    registry = Registry({"engine": Engine()}, directory=directory)
+    await with_tasks(registry, "s", 1)
+    rename = Path.rename
+
+    def fails(path: Path, target: Path) -> Path:
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(StorageError):
+        await registry.delete("s", force=True)
+    assert list(registry.set_aside) == ["s"]
+    assert registry.all() == []
+    monkeypatch.setattr(Path, "rename", rename)
+    await registry.delete("s", force=True)
+    assert registry.set_aside == {}
+    assert list(directory.swarms.iterdir()) == []
+    await registry.close()
     directory.release()

@@ -20,6 +20,7 @@ from swarmd.core.errors import (
     InvalidInputError,
     LimitExceededError,
     NotFoundError,
+    StorageError,
     SwarmdError,
     UnavailableError,
 )
@@ -292,8 +293,14 @@ class Registry:
             return
         swarm = self.get(swarm_id)
         await swarm.delete(force=force)
-        await self._forget(swarm)
-        self._look_at_trouble()
+        try:
+            await self._forget(swarm)
+        except StorageError as error:  # it is over, and its files are still there: it can be deleted again
+            if self._directory is not None:
+                self.set_aside[swarm_id] = SetAside(swarm_id, error.message, self._directory.folder(swarm_id))
+            raise
+        finally:
+            self._look_at_trouble()
         log.info("swarm deleted", swarm=swarm_id)
 
     # -- trouble and the end ---------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from swarmd.gateways.contract import (
 from swarmd.gateways.local.adoption import Adopted
 from swarmd.gateways.local.attempt import Attempt, LocalSwarm, Phase, encoded
 from swarmd.gateways.local.execution import Ending, Execution, Supervision
-from swarmd.gateways.local.inheritance import Inheritance, Reception
+from swarmd.gateways.local.inheritance import Inheritance, Reception, silenced
 from swarmd.gateways.local.leader import Leader
 from swarmd.gateways.local.machine import Machine, Shape
 from swarmd.gateways.local.news import News
@@ -182,7 +182,7 @@ class LocalGateway(ServerGateway):
             if self._open and swarm:
                 ended = self._inherited(swarm, [batch for batch in cancelled if batch.swarm_id == swarm_id])
                 alive = self._inherited(swarm, [batch for batch in batches if batch.swarm_id == swarm_id])
-                searches.append(self._search(swarm, itertools.chain(_silenced(ended), alive)))
+                searches.append(self._search(swarm, itertools.chain(silenced(ended), alive)))
         await asyncio.shield(asyncio.gather(*searches))
 
     async def find_batch(self, batch: Batch) -> FindOutcome:
@@ -448,10 +448,3 @@ def _execution_of(attempt: Attempt) -> Execution:
     if attempt.execution is None:
         raise RuntimeError(f"task {attempt.spec.task_id} does not run")
     return attempt.execution
-
-
-def _silenced(attempts: Iterable[Attempt]) -> Iterator[Attempt]:
-    """The same, which are to end without a word."""
-    for attempt in attempts:
-        attempt.silent = True
-        yield attempt
