@@ -5,6 +5,7 @@ its client is killed, too. The last line sums up; the exit status is 1 when anyt
 """
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -14,11 +15,13 @@ sys.path.insert(0, str(ROOT))
 from tests.crash.torture import Outcome, Plan, tortured  # noqa: E402
 
 KILLS = 100
+LEAST_TASKS, TASKS_A_SECOND = 200, 5
 GATEWAYS = ("local", "pull")
 
 
 def main() -> int:
     """Torture as the arguments say, the time divided among the gateways."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing is left running
     arguments = _parser().parse_args()
     gateways = GATEWAYS if arguments.gateway == "both" else (arguments.gateway,)
     total = Outcome()
@@ -26,7 +29,7 @@ def main() -> int:
         plan = Plan(
             gateway,
             seed=arguments.seed,
-            tasks=arguments.tasks,
+            tasks=arguments.tasks or max(LEAST_TASKS, round(arguments.duration * TASKS_A_SECOND)),
             kills=arguments.kills,
             seconds=arguments.duration / len(gateways),
             sleep=arguments.sleep,
@@ -43,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="of the moments of the kills")
     parser.add_argument("--duration", type=float, default=600, metavar="SECONDS", help="after it nothing is killed")
-    parser.add_argument("--tasks", type=int, default=3000, help="of each gateway's workflow")
+    parser.add_argument("--tasks", type=int, help="of each gateway's workflow; default: as many as fit into the time")
     parser.add_argument("--kills", type=int, default=KILLS, help="of each gateway's run, at most")
     parser.add_argument("--sleep", type=float, default=0.3, metavar="SECONDS", help="how long a task takes")
     parser.add_argument("--gateway", choices=[*GATEWAYS, "both"], default="both")
