@@ -19,10 +19,10 @@ def killed():
     with short_home() as home:
         with running(home=home) as daemon:
             hand_out(daemon)
-            answer = swarmd_process("status", "handed", **daemon.environment)
+            answers = [swarmd_process("status", *which, **daemon.environment) for which in ([], ["handed"])]
             daemon.signal(signal.SIGKILL)
             daemon.wait()
-        yield home, answer
+        yield home, answers
 
 
 def hand_out(daemon: DaemonProcess) -> None:
@@ -44,11 +44,13 @@ def journal(home: Path, *arguments: object) -> Answer:
 
 
 def test_status_lists_a_batch_that_was_handed_out_without_news_with_its_age(killed):
-    _, answer = killed
-    (line,) = [line for line in answer.out.splitlines() if "handed out without news" in line]
-    assert line.split()[1] == "7"
-    assert line.endswith("for request lost")
-    assert " s " in line
+    _, answers = killed
+    for answer in answers:
+        (line,) = [line for line in answer.out.splitlines() if "handed out without news" in line]
+        assert line.startswith("handed-"), "the batch's id begins with its swarm's"
+        assert line.split()[1] == "7"
+        assert line.endswith("for request lost")
+        assert " s " in line
 
 
 def test_every_journal_is_checked_and_nothing_is_changed(killed):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from swarmd._pb.swarm.v1 import array_pb2, state_pb2, swarm_pb2
     from swarmd.client.client import SwarmClient
 
+PULL_GATEWAY = "pull"
+
 COUNTS = (
     Column("tasks", numeric=True),
     Column("wait", numeric=True),
@@ -51,7 +53,11 @@ def status(
 
 def _show_all(address: str | None, *, json_output: bool) -> None:
     async def get(client: "SwarmClient") -> "tuple[list[swarm_pb2.Swarm], list[swarm_pb2.SetAsideSwarm]]":
-        return await client.list_swarms(), await client.set_aside_swarms()
+        swarms = await client.list_swarms()
+        for place, swarm in enumerate(swarms):
+            if swarm.gateway == PULL_GATEWAY and swarm.task_counts.queued:  # somebody may have vanished with them
+                swarms[place] = await client.get_swarm(swarm.swarm_id, full=True)
+        return swarms, await client.set_aside_swarms()
 
     swarms, set_aside = ask(address, get)
     if json_output:
@@ -61,6 +67,8 @@ def _show_all(address: str | None, *, json_output: bool) -> None:
     if swarms:
         columns = [Column("swarm", style="bold"), Column("name"), Column("state"), *COUNTS, Column("created")]
         print_table(columns, [_row(swarm) for swarm in swarms])
+        for swarm in swarms:
+            _print_open_batches(swarm)
     elif not set_aside:
         print_line("there are no swarms")
     for each in set_aside:
