@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from swarmd.core.columns import TaskColumns
-from swarmd.core.errors import AlreadyExistsError, NotFoundError, StorageError, UnavailableError
+from swarmd.core.errors import AlreadyExistsError, NotFoundError, StorageError, StorageFullError, UnavailableError
 from swarmd.core.events import SwarmSettings
 from swarmd.core.loading import Load
 from swarmd.core.model import Array, TaskResources
@@ -14,6 +14,7 @@ from swarmd.gateways.pull import PullGateway
 from swarmd.host.registry import Registry
 from swarmd.host.swarm import HostedSwarm
 from swarmd.journal.directory import StateDirectory
+from swarmd.journal.store import SwarmStore
 from tests.core.builders import a_task, news, statuses
 from tests.host.engine import Engine, Gate, settled
 
@@ -174,4 +175,43 @@ async def test_files_that_cannot_be_removed_can_be_deleted_again(tmp_path, monke
     assert registry.set_aside == {}
     assert list(directory.swarms.iterdir()) == []
     await registry.close()
+    directory.release()
+
+
+def is_in_trouble(registry: Registry) -> bool:
+    return registry.trouble is not None
+
+
+async def test_a_full_disk_keeps_nobody_from_starting(tmp_path, monkeypatch):
+    """A batch whose daemon ended is in doubt, which cannot be written down yet; all else goes on."""
+    monkeypatch.setattr("swarmd.journal.journal.PROBE_SECONDS", 0.02)
+    directory = StateDirectory(tmp_path)
+    directory.claim()
+    gate = Gate()
+    before = Registry({"engine": Engine(gate)}, directory=directory)
+    swarm = await with_tasks(before, "s", 2)
+    tick = asyncio.create_task(swarm.tick(None, None))
+    await settled(lambda: before.gateways["engine"].calls_now, "the call")  # type: ignore[attr-defined]
+    await swarm.journal.close()
+    append, probe = SwarmStore.append, SwarmStore.probe
+
+    def full(*_: object) -> None:
+        raise StorageFullError("full")
+
+    monkeypatch.setattr(SwarmStore, "append", full)
+    monkeypatch.setattr(SwarmStore, "probe", full)
+    after = Registry({"engine": Engine()}, directory=directory)
+    async with asyncio.timeout(10):
+        await after.recover()
+    state = after.get("s").state
+    assert is_in_trouble(after)
+    assert [known.in_doubt for known in state.open_batches.values()] == [False], "memory is not ahead of the disk"
+    monkeypatch.setattr(SwarmStore, "append", append)
+    monkeypatch.setattr(SwarmStore, "probe", probe)
+    await settled(lambda: state.counts().in_doubt == 2, "the doubt")
+    assert not is_in_trouble(after)
+    await after.drain(0)
+    await after.close()
+    gate.open()
+    await tick
     directory.release()

@@ -158,7 +158,7 @@ class HostedSwarm:
         """
         if paused:
             log.warning("the swarm is paused: look what its engine has, then resume it", swarm=self.swarm_id)
-            await self._note(Configured(paused=True))
+            await self._noted(Configured(paused=True))
         if not await self._resume_at_engine():
             self._in_background(self._resume_at_engine_later())
         for known in list(self.state.open_batches.values()):
@@ -166,12 +166,18 @@ class HostedSwarm:
             if self.gateway.capabilities.hands_out:
                 update = StateUpdate(TaskStatuses())
                 update.task_statuses.add(TaskStatus.QUEUED, batch.task_ids, batch.attempts)
-                await self._note(BatchConcluded(batch.batch_id, update, handed_out=True))
+                await self._noted(BatchConcluded(batch.batch_id, update, handed_out=True))
                 continue
             if not known.in_doubt:
-                await self._note(BatchDoubted(batch.batch_id, "the daemon ended while it was being queued"))
+                await self._noted(BatchDoubted(batch.batch_id, "the daemon ended while it was being queued"))
             self.scheduler.ask(batch)
         self.start()
+
+    async def _noted(self, event: Event) -> None:
+        """Note it, and wait until it is applied; not on a full disk, where others are to be served meanwhile."""
+        noted, trouble = self._note(event), asyncio.ensure_future(self.journal.in_trouble.wait())
+        await asyncio.wait((noted, trouble), return_when=asyncio.FIRST_COMPLETED)
+        trouble.cancel()
 
     async def _resume_at_engine(self) -> bool:
         """Tell the gateway what an earlier daemon had given it; False when it cannot take it up now."""

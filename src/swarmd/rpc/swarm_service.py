@@ -35,6 +35,7 @@ class SwarmServicer(swarm_service_pb2_grpc.SwarmServiceServicer):
     async def CreateSwarm(self, request: pb.CreateSwarmRequest, context: Context) -> pb.CreateSwarmResponse:  # noqa: N802
         """Make a swarm, once for each request_id."""
         del context
+        from_proto.check_swarm(request.swarm)
         settings = from_proto.swarm_settings(request.swarm)
         asked = fingerprint(request.swarm.SerializeToString(deterministic=True))
         swarm = await self._registry.created.once(

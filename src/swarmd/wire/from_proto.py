@@ -162,12 +162,17 @@ def selector(message: task_pb2.TaskSelector) -> Selector:
     )
 
 
-def swarm_settings(message: swarm_pb2.Swarm) -> SwarmSettings:
-    """What a swarm is to be created with."""
+def check_swarm(message: swarm_pb2.Swarm) -> None:
+    """Raise InvalidInputError when no swarm is to be created with this. What a journal holds is not checked again."""
     check_text(message.display_name, "swarm.display_name", MAX_LABEL_BYTES)
     if message.working_directory and not Path(message.working_directory).is_absolute():
         text = f"swarm.working_directory: {message.working_directory!r} is relative; give an absolute path"
         raise InvalidInputError(text, field="swarm.working_directory")
+    _check_environment(message)
+
+
+def swarm_settings(message: swarm_pb2.Swarm) -> SwarmSettings:
+    """What a swarm is created with."""
     return SwarmSettings(
         swarm_id=message.swarm_id,
         display_name=message.display_name,
@@ -178,7 +183,7 @@ def swarm_settings(message: swarm_pb2.Swarm) -> SwarmSettings:
         gateway=message.gateway or "local",
         run_status=run_status(message.workflow_run_status, "swarm.workflow_run_status"),
         working_directory=message.working_directory,
-        environment=_environment(message),
+        environment=dict(message.environment),
     )
 
 
@@ -187,8 +192,8 @@ def swarm_limit(message: swarm_pb2.Swarm) -> int:
     return message.max_concurrently_running if message.HasField("max_concurrently_running") else DEFAULT_SWARM_LIMIT
 
 
-def _environment(message: swarm_pb2.Swarm) -> dict[str, str]:
-    environment = dict(message.environment)
+def _check_environment(message: swarm_pb2.Swarm) -> None:
+    environment = message.environment
     size = sum(len(name.encode()) + len(value.encode()) + 2 for name, value in environment.items())
     if size > MAX_ENVIRONMENT_BYTES:
         text = f"swarm.environment: {size} bytes is too long; give at most {MAX_ENVIRONMENT_BYTES}"
@@ -197,7 +202,6 @@ def _environment(message: swarm_pb2.Swarm) -> dict[str, str]:
         if not name or "=" in name or "\0" in name + value:
             text = f"swarm.environment: {name!r} cannot be set; a name is not empty and has no '=', nothing has a NUL"
             raise InvalidInputError(text, field="swarm.environment")
-    return environment
 
 
 def check_text(text: str, field: str, limit: int) -> None:
