@@ -299,14 +299,13 @@ async def test_ten_thousand_are_taken_up_without_holding_the_loop(tmp_path, earl
         earlier.status(task_id).write_text(f"{task_id} 1 {boot_id()}\n0\n")
     batches = [batch_of(*["true"] * 500, first_id=first) for first in range(1, 10_001, 500)]
     async with next_daemon(tmp_path) as engine:
-        loop, worst = asyncio.get_running_loop(), 0.0
+        turns = 0
         resuming = asyncio.create_task(engine.gateway.resume(batches))
         while not resuming.done():
-            begin = loop.time()
             await asyncio.sleep(0)
-            worst = max(worst, loop.time() - begin)
+            turns += 1
         await engine.record.ended(*range(1, 10_001))
-        assert worst < 0.1
+        assert turns > 20, "others have their turn meanwhile, again and again"
     assert {status for *_, status, _ in engine.record.news if status in ENDS} == {TaskStatus.DONE}
 
 
