@@ -59,7 +59,8 @@ class DaemonConfig(BaseSettings):
     @model_validator(mode="after")
     def _nothing_is_left_of_memory(self) -> Self:
         if self.in_memory and self.on_stop == "leave":
-            raise ValueError("on_stop cannot be 'leave' for swarms in memory: nobody would know of the tasks any more")
+            why = "'leave' is not for swarms in memory, of which nobody knows any more"
+            raise ValueError(f"--on-stop: {why}; leave it or --in-memory out")
         return self
 
     @property

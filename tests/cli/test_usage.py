@@ -90,3 +90,12 @@ def test_help_imports_nothing_heavy():
     imported = {line.rpartition("|")[2].strip() for line in done.err.splitlines()}
     assert "typer" in imported
     assert not imported & {"grpc", "numpy", "google.protobuf", "rich.console", "asyncio", "yaml"}
+
+
+def test_what_does_not_go_together_is_told():
+    answer = swarmd_process("serve", "--in-memory", "--on-stop", "leave")
+    assert answer.code == 2
+    assert answer.err == (
+        "swarmd: --on-stop: 'leave' is not for swarms in memory, of which nobody knows any more; "
+        "leave it or --in-memory out\n"
+    )

@@ -150,6 +150,8 @@ def config_of(given: dict[str, object]) -> "DaemonConfig":
 
 def _sentence(error: "ValidationError", given: dict[str, object]) -> str:
     first = error.errors(include_url=False)[0]
-    name = str(first["loc"][0]) if first["loc"] else "settings"
+    if not first["loc"]:  # about several of them together
+        return first["msg"].removeprefix("Value error, ")
+    name = str(first["loc"][0])
     place = f"--{name.replace('_', '-')}" if name in given else f"SWARMD_{name.upper()}"
     return f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}; it is {first['input']!r}"

@@ -33,6 +33,8 @@ from swarmd.core.state import SwarmState
 
 REMEMBERED_REQUESTS = 10_000
 REMEMBERED_ANSWER_BYTES = 64 * 1024 * 1024
+UNANSWERED_TICKS = 1000
+"""Of so many ticks that nobody was answered, since their daemon ended, the batches are remembered for a repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,8 @@ class Swarm:
         )
         if event.request_id:
             self.unanswered.setdefault(event.request_id, []).append(batch)
+            if len(self.unanswered) > UNANSWERED_TICKS:
+                del self.unanswered[next(iter(self.unanswered))]
         return self._unchanged(at)
 
     def untake(self, batch: Batch) -> None:
