@@ -1,8 +1,8 @@
 """Where the Scheduler takes batches from, and notes what becomes of them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from swarmd.core.batch import Batch
 from swarmd.core.state import SwarmState
@@ -15,13 +15,13 @@ class BatchBook(Protocol):
     async def take(self, most: int, size: int, request_id: str) -> list[Batch]:
         """Reserve up to `most` batches of up to `size` tasks; on return nobody else ever gets them."""
 
-    def tell(self, update: StateUpdate) -> Awaitable[object]:
+    def tell(self, update: StateUpdate) -> "asyncio.Future[Any]":
         """Some of what an engine said of a batch; the rest comes later."""
 
-    def conclude(self, batch: Batch, update: StateUpdate, returned_ids: list[int]) -> Awaitable[object]:
+    def conclude(self, batch: Batch, update: StateUpdate, returned_ids: list[int]) -> "asyncio.Future[Any]":
         """All that an engine said of a batch: it is open no more, and these tasks of it are ready again."""
 
-    def doubt(self, batch: Batch, why: str) -> Awaitable[object]:
+    def doubt(self, batch: Batch, why: str) -> "asyncio.Future[Any]":
         """What became of a batch is not known."""
 
 
@@ -50,12 +50,12 @@ class DirectBook:
             taken.append(batch)
         return taken
 
-    def tell(self, update: StateUpdate) -> Awaitable[object]:
+    def tell(self, update: StateUpdate) -> "asyncio.Future[Any]":
         if self._apply is not None and update:
             self._apply(update)
         return _over()
 
-    def conclude(self, batch: Batch, update: StateUpdate, returned_ids: list[int]) -> Awaitable[object]:
+    def conclude(self, batch: Batch, update: StateUpdate, returned_ids: list[int]) -> "asyncio.Future[Any]":
         if returned_ids:
             self._state.give_back(batch, returned_ids)
         self._state.settle(batch)
@@ -63,12 +63,12 @@ class DirectBook:
             self._came_back()
         return self.tell(update)
 
-    def doubt(self, batch: Batch, why: str) -> Awaitable[object]:
+    def doubt(self, batch: Batch, why: str) -> "asyncio.Future[Any]":
         self._state.doubt(batch, why)
         return _over()
 
 
-def _over() -> Awaitable[object]:
-    over = asyncio.get_running_loop().create_future()
+def _over() -> "asyncio.Future[Any]":
+    over: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     over.set_result(None)
     return over

@@ -125,6 +125,8 @@ class Scheduler:
             if run.calls:
                 _, pending = await asyncio.wait(run.calls, timeout=_left(deadline))
                 timed_out = timed_out or bool(pending)
+            if run.writing:  # what the answer tells is noted first, also when the time is up
+                await asyncio.wait(run.writing)
         except BaseException:
             self._late = run.outcomes.followed_by(self._late)  # nobody gets this tick's answer: the next one tells
             raise
@@ -222,6 +224,7 @@ class Scheduler:
             written = self._book.tell(update)
         else:
             written = self._book.conclude(batch, update, coming_back)
+        run.note(written)
         self._tell(run, outcome)
         try:
             await written
@@ -233,12 +236,14 @@ class Scheduler:
     async def _refused(self, batch: Batch, run: "_Run", why: str) -> None:
         await self._decided(batch, run, _outcome_of(batch, [Refusal(batch.task_ids.tolist(), why)]))
 
-    def _in_doubt(self, batch: Batch, run: "_Run", why: str, *, ask: bool = True) -> Awaitable[object]:
+    def _in_doubt(self, batch: Batch, run: "_Run", why: str, *, ask: bool = True) -> "asyncio.Future[object]":
         result = BatchResult({}, len(batch), batch.array_id, batch.batch_id, error=f"in doubt: {why}", in_doubt=True)
         self._tell(run, _Outcomes(results=[result]))
         if ask:
             self.ask(batch)
-        return self._book.doubt(batch, why)
+        written = self._book.doubt(batch, why)
+        run.note(written)
+        return written
 
     def ask(self, batch: Batch) -> None:
         """Ask the engine, until it says, what became of a batch in doubt."""
@@ -326,8 +331,14 @@ class _Run:
     calls: set[asyncio.Task[None]] = field(default_factory=set)
     refused: list[tuple[Batch, list[int]]] = field(default_factory=list)
     """Held until the tick takes no more batches."""
+    writing: set[asyncio.Future[object]] = field(default_factory=set)
+    """What is being noted of its outcomes."""
     takes_no_more: bool = False
     is_over: bool = False
+
+    def note(self, written: "asyncio.Future[object]") -> None:
+        self.writing.add(written)
+        written.add_done_callback(self.writing.discard)
 
 
 _Decision = tuple[_Outcomes, list[int]]

@@ -169,8 +169,6 @@ class Swarm:
         )
         if event.request_id:
             self.unanswered.setdefault(event.request_id, []).append(batch)
-            if len(self.unanswered) > UNANSWERED_TICKS:
-                del self.unanswered[next(iter(self.unanswered))]
         return self._unchanged(at)
 
     def untake(self, batch: Batch) -> None:
@@ -185,6 +183,8 @@ class Swarm:
 
     def _batch_concluded(self, event: BatchConcluded, at: float) -> Change:
         """News may have reached every task of a batch in doubt, and so have closed it: then this comes late."""
+        while len(self.unanswered) > UNANSWERED_TICKS:  # here and not when it is taken: that may be undone
+            del self.unanswered[next(iter(self.unanswered))]
         came_back = 0
         known = self.state.open_batches.get(event.batch_id)
         if known is not None:

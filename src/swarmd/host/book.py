@@ -1,7 +1,7 @@
 """JournaledBook: the scheduler's batches, each written down before the engine hears of it, and its outcome after."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from swarmd.core.batch import Batch
@@ -26,13 +26,15 @@ class JournaledBook:
         clock: Callable[[], float],
         *,
         hands_out: bool,
+        came_back: Callable[[], None],
     ) -> None:
-        """`submit` writes down what happened already, and applies it."""
+        """`submit` writes down what happened already, and applies it; `came_back`: tasks are ready again."""
         self._swarm = swarm
         self._journal = journal
         self._submit = submit
         self._clock = clock
         self._hands_out = hands_out
+        self._came_back = came_back
 
     async def take(self, most: int, size: int, request_id: str) -> list[Batch]:
         at = self._clock()
@@ -48,7 +50,7 @@ class JournaledBook:
                 taken.append((event, batch))
             return taken
 
-        taking = self._journal.reserve(reserve, self._swarm.untake, at)
+        taking = self._journal.reserve(reserve, self._untake, at)
         try:
             batches = await asyncio.shield(taking)
         except asyncio.CancelledError:
@@ -57,19 +59,24 @@ class JournaledBook:
         reach("tick.taken")
         return batches
 
+    def _untake(self, batch: Batch) -> None:
+        """It could not be written down; who waits for work may not have seen any meanwhile."""
+        self._swarm.untake(batch)
+        self._came_back()
+
     def _give_back(self, taking: "asyncio.Future[list[Batch]]") -> None:
         """Whoever wanted them is gone, and no engine has heard of them."""
         if not taking.cancelled() and taking.exception() is None:
             for batch in taking.result():
                 self._submit(BatchConcluded(batch.batch_id, returned_ids=batch.task_ids.tolist()))
 
-    def tell(self, update: StateUpdate) -> Awaitable[object]:
+    def tell(self, update: StateUpdate) -> "asyncio.Future[Change]":
         return self._submit(Updated(update))
 
-    def conclude(self, batch: Batch, update: StateUpdate, returned_ids: list[int]) -> Awaitable[object]:
+    def conclude(self, batch: Batch, update: StateUpdate, returned_ids: list[int]) -> "asyncio.Future[Change]":
         reach("tick.queued")
         handed_out = self._hands_out and len(returned_ids) < len(batch)
         return self._submit(BatchConcluded(batch.batch_id, update, returned_ids, handed_out))
 
-    def doubt(self, batch: Batch, why: str) -> Awaitable[object]:
+    def doubt(self, batch: Batch, why: str) -> "asyncio.Future[Change]":
         return self._submit(BatchDoubted(batch.batch_id, why))

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -91,6 +92,7 @@ class Registry:
         self.last_call = clock()
         self._swarms: dict[str, HostedSwarm] = {}
         self._making: set[str] = set()
+        self._deleting: dict[str, asyncio.Task[None]] = {}
         self._log_directory = log_directory
         self._max_swarms = max_swarms
         self._limits = limits or HostLimits()
@@ -197,7 +199,7 @@ class Registry:
                 "beginning with a letter or digit"
             )
             raise InvalidInputError(message, reason="INVALID_SWARM_ID", field="swarm.swarm_id")
-        if swarm_id in self._swarms or swarm_id in self._making or swarm_id in self.set_aside:
+        if any(swarm_id in known for known in (self._swarms, self._making, self._deleting, self.set_aside)):
             message = f"swarm.swarm_id: {swarm_id!r} is taken; choose another, or delete that swarm first"
             raise AlreadyExistsError(message, reason="SWARM_EXISTS", field="swarm.swarm_id")
         if len(self._swarms) + len(self._making) >= self._max_swarms:
@@ -282,10 +284,23 @@ class Registry:
         return list(self._swarms.values())
 
     async def delete(self, swarm_id: str, *, force: bool) -> None:
-        """Forget a swarm. Raises what `HostedSwarm.delete` raises."""
+        """Forget a swarm, to the end also when the caller gives up. Raises what `HostedSwarm.delete` raises."""
         if not swarm_id:
             message = "swarm_id: name the swarm that is to be deleted"
             raise InvalidInputError(message, reason="SWARM_ID_REQUIRED", field="swarm_id")
+        work = self._deleting.get(swarm_id)
+        if work is None:
+            work = asyncio.create_task(self._delete(swarm_id, force=force), name=f"delete {swarm_id}")
+            self._deleting[swarm_id] = work
+            work.add_done_callback(partial(self._is_deleted, swarm_id))
+        await asyncio.shield(work)
+
+    def _is_deleted(self, swarm_id: str, work: asyncio.Task[None]) -> None:
+        del self._deleting[swarm_id]
+        if not work.cancelled():
+            work.exception()  # its caller may be gone
+
+    async def _delete(self, swarm_id: str, *, force: bool) -> None:
         if swarm_id in self.set_aside and force and self._directory is not None:
             await self._in_thread(self._directory.delete, self._directory.store(swarm_id))
             del self.set_aside[swarm_id]
@@ -328,6 +343,8 @@ class Registry:
     async def drain(self, grace: float) -> None:
         """Nothing new; what is under way finishes within the grace time; watchers get their last message."""
         self.draining = True
+        if self._deleting:
+            await asyncio.wait(self._deleting.values(), timeout=grace)
         swarms = self.all()
         await asyncio.gather(*(swarm.drain(grace) for swarm in swarms))
         for swarm in swarms:

@@ -54,6 +54,11 @@ class RequestLog(Generic[T]):
             task.exception()  # its caller may be gone
 
 
+async def to_its_end(work: Callable[[], Awaitable[T]]) -> T:
+    """Work that goes on when its caller gives up: what is written down must have its consequences."""
+    return await asyncio.shield(_begin(work))
+
+
 def fingerprint(*parts: bytes | bytearray) -> str:
     """The same for the same parts, and for no others."""
     digest = hashlib.blake2b(digest_size=16)

@@ -38,7 +38,7 @@ from swarmd.gateways.contract import ServerGateway, SwarmInfo
 from swarmd.host.autopilot import Autopilot
 from swarmd.host.book import JournaledBook
 from swarmd.host.feed import DELETED, DRAINING, Closing, Feed
-from swarmd.host.requests import RequestLog
+from swarmd.host.requests import RequestLog, to_its_end
 from swarmd.host.ticks import TickAnswer, answer_again
 from swarmd.journal.contract import Journal, MemoryJournal
 from swarmd.journal.encoding import encode
@@ -103,7 +103,7 @@ class HostedSwarm:
         self.limits = limits or HostLimits()
         self._clock = clock
         hands_out = gateway.capabilities.hands_out
-        book = JournaledBook(swarm, self.journal, self._note, clock, hands_out=hands_out)
+        book = JournaledBook(swarm, self.journal, self._note, clock, hands_out=hands_out, came_back=self.wake)
         self.scheduler = Scheduler(gateway, self.state, max_in_flight=self.limits.max_in_flight, book=book)
         self.feed = feed or Feed(max_watchers=self.limits.max_watchers)
         self.ticks: RequestLog[bytes] = RequestLog(self._answered_tick)
@@ -271,7 +271,11 @@ class HostedSwarm:
 
     async def cancel(self, selector: Selector, reason: str) -> Change:
         """Cancel tasks; at the engine, too, as soon as it can be reached."""
-        change = await self._submit(self.swarm.check(Cancelled(selector, reason)))
+        event = self.swarm.check(Cancelled(selector, reason))
+        return await to_its_end(lambda: self._cancel(event, reason))
+
+    async def _cancel(self, event: Event, reason: str) -> Change:
+        change = await self._submit(event)
         if change.stopped_ids is not None and len(change.stopped_ids) and self.gateway.capabilities.can_cancel:
             telling = self._in_background(self._cancel_at_engine(change, reason))
             self._cancelling.add(telling)
@@ -294,7 +298,11 @@ class HostedSwarm:
         if wanted.autopilot and self.gateway.capabilities.hands_out:
             message = f"autopilot: the gateway {self.gateway.name!r} hands batches to whoever ticks; call Tick instead"
             raise FailedPreconditionError(message, reason="AUTOPILOT_NEEDS_ENGINE", field="autopilot")
-        change = await self._submit(self.swarm.check(wanted))
+        event = self.swarm.check(wanted)
+        return await to_its_end(lambda: self._configure(event))
+
+    async def _configure(self, event: Event) -> Change:
+        change = await self._submit(event)
         self._autopilot.turn(on=self.autopilot and not self._draining)
         return change
 
@@ -321,14 +329,24 @@ class HostedSwarm:
 
         Raises StorageError when its batches cannot be written down, and when their outcomes cannot be for now.
         """
+        while self._outcome_is_under_way(request_id):
+            if self.journal.trouble is not None:
+                raise self.journal.trouble
+            await self.wait_for_change(1.0)
         if request_id in self.swarm.unanswered:
-            return answer_again(self.swarm, request_id)  # an earlier daemon took its batches and told nobody
+            return answer_again(self.swarm, request_id)  # its batches were taken, and nobody was told
         most = TICK_TASKS // max(1, min(self.scheduler.MAX_BATCH_SIZE, self.gateway.capabilities.largest_batch))
         bounded = min(max_batches or most, most)
         seconds = -1 if timeout is None else timeout
         update = await self._unless_in_trouble(self.scheduler.tick(seconds, max_batches=bounded, request_id=request_id))
         self.wake()
         return TickAnswer(update, self.state.ready_count, self.state.revision)
+
+    def _outcome_is_under_way(self, request_id: str) -> bool:
+        """Whether batches were taken for this request whose outcome is at the engine, or on its way to the disk."""
+        batches = self.swarm.unanswered.get(request_id, ())
+        known = (self.state.open_batches.get(batch.batch_id) for batch in batches)
+        return not self._draining and any(each is not None and not each.in_doubt for each in known)
 
     async def _unless_in_trouble(self, ticking: Coroutine[None, None, TickUpdate]) -> TickUpdate:
         """What was queued waits in the journal until it can be written; whoever ticked does not wait so long."""

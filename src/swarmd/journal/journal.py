@@ -182,7 +182,7 @@ class SwarmJournal:
         self._closing = True
         self._wake.set()
         if self._running is not None:
-            await self._running
+            await asyncio.shield(self._running)  # whoever closes may give up; what waits is written all the same
         if self._snapshot is not None:
             if self._next_segment is not None:  # it waits for a moment that does not come any more
                 self._snapshot.cancel()
@@ -213,7 +213,7 @@ class SwarmJournal:
             group = self._next_group()
             if group:
                 await self._write(group)
-            self._snapshot_when_due()
+                self._snapshot_when_due()  # not before: only now is the present file sure to be open
 
     def _let_reserve(self) -> None:
         """All that was written has been applied: batches may be taken now, and go first."""
