@@ -1,7 +1,6 @@
 """The Scheduler over a real SwarmState and hand-written gateways: DESIGN 4.3 and 8."""
 
 import asyncio
-from typing import Any
 
 import pytest
 
@@ -13,32 +12,9 @@ from swarmd.core.status import Code
 from swarmd.gateways.contract import (
     BatchRefusedError,
 )
-from swarmd.scheduler import TickUpdate
 from tests.core.builders import a_swarm, a_task, code_of, ready_order, statuses, tell, well
 from tests.host.engine import Answer, Engine, Gate, settled
-
-LONG = 60.0
-
-
-@pytest.fixture(autouse=True)
-def quick_asking(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What became of a batch in doubt is asked after at once."""
-    monkeypatch.setattr("swarmd.scheduler.FIRST_ASK_SECONDS", 0.005)
-    monkeypatch.setattr("swarmd.scheduler.LONGEST_ASK_SECONDS", 0.02)
-
-
-def many_arrays(count: int, **options: Any) -> SwarmState:
-    """A swarm of so many arrays with one task each, so that each task is a batch of its own."""
-    return a_swarm([a_task(number, array=number) for number in range(1, count + 1)], arrays=count, **options)
-
-
-async def ticked(scheduler: Scheduler, state: SwarmState, timeout: float = -1) -> TickUpdate:  # noqa: ASYNC109
-    """One iteration as DESIGN 8 writes it."""
-    update = await scheduler.tick(timeout)
-    state.apply_update(update)
-    assert well(state)
-    return update
-
+from tests.ticking import LONG, many_arrays, quick_asking, ticked  # noqa: F401 - a fixture
 
 # -- the face of section 8 ---------------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -17,32 +16,9 @@ from swarmd.gateways.contract import (
     QueueOutcome,
     Refusal,
 )
-from swarmd.scheduler import TickUpdate
 from tests.core.builders import a_swarm, a_task, code_of, is_ready, only, ready_order, statuses, tell, well
 from tests.host.engine import Answer, Engine, Gate, raising, refusing, settled
-
-LONG = 60.0
-
-
-@pytest.fixture(autouse=True)
-def quick_asking(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What became of a batch in doubt is asked after at once."""
-    monkeypatch.setattr("swarmd.scheduler.FIRST_ASK_SECONDS", 0.005)
-    monkeypatch.setattr("swarmd.scheduler.LONGEST_ASK_SECONDS", 0.02)
-
-
-def many_arrays(count: int, **options: Any) -> SwarmState:
-    """A swarm of so many arrays with one task each, so that each task is a batch of its own."""
-    return a_swarm([a_task(number, array=number) for number in range(1, count + 1)], arrays=count, **options)
-
-
-async def ticked(scheduler: Scheduler, state: SwarmState, timeout: float = -1) -> TickUpdate:  # noqa: ASYNC109
-    """One iteration as DESIGN 8 writes it."""
-    update = await scheduler.tick(timeout)
-    state.apply_update(update)
-    assert well(state)
-    return update
-
+from tests.ticking import LONG, many_arrays, quick_asking, ticked  # noqa: F401 - a fixture
 
 # -- refusal -----------------------------------------------------------------------------------------------------------
 

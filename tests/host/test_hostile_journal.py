@@ -123,9 +123,9 @@ class World(RuleBasedStateMachine):
         upstreams: list[list[int]],
     ) -> None:
         self.in_flight = in_flight
-        self.engine = Engine(self.behave, can_find=can_find, can_cancel=True, largest_batch=largest)
-        if hands_out:
-            object.__setattr__(self.engine.capabilities, "hands_out", True)
+        self.engine = Engine(
+            self.behave, can_find=can_find, can_cancel=True, largest_batch=largest, hands_out=hands_out
+        )
         self.engine.find_batch = self.find  # type: ignore[method-assign]
         self.created = Created(SwarmSettings("s", max_concurrently_running=limit), "token")
         self.live(Swarm(self.created, 0.0))

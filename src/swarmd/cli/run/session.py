@@ -19,6 +19,7 @@ from swarmd.cli.run.display import Display, display_for_stderr
 from swarmd.cli.run.interrupts import Interrupts, Wish
 from swarmd.cli.run.own_daemon import OwnDaemon
 from swarmd.cli.run.progress import Progress
+from swarmd.cli.status import PULL_GATEWAY
 from swarmd.client.client import SwarmClient
 from swarmd.client.errors import NoDaemonError, RpcError
 from swarmd.core.errors import InvalidInputError
@@ -29,7 +30,6 @@ POLL_GROWTH = 1.3
 BUSY_SHARE = 4
 """The pause between two looks is at least so many times as long as a look takes."""
 MOST_FAILED_TASKS = 20
-PULL_GATEWAY = "pull"
 
 
 @dataclass(frozen=True, slots=True)
