@@ -9,7 +9,7 @@ from tests.cli.conftest import ENDLESS, FAILING, Answer, Swarmd, swarmd_process
 from tests.daemon import running, until
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def failed_workflow(daemon, tmp_path_factory) -> str:
     """A finished swarm: task 1 and 3 done, 2 failed twice, 4 and 5 blocked."""
     path = tmp_path_factory.mktemp("looking") / "flow.yaml"
