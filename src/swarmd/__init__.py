@@ -8,20 +8,26 @@ from typing import TYPE_CHECKING
 from swarmd._version import __version__
 
 if TYPE_CHECKING:
+    from swarmd.config import DaemonConfig
     from swarmd.core.batch import Batch, BatchResult
     from swarmd.core.model import Array, Task, TaskResources
     from swarmd.core.state import SwarmState
     from swarmd.core.status import RunStatus, TaskStatus
     from swarmd.core.update import StateUpdate
+    from swarmd.daemon import Daemon
+    from swarmd.embedding import EmbeddedDaemon, embedded
     from swarmd.gateways.contract import BatchRefusedError, OutcomeUnknownError, QueueOutcome, Refusal, ServerGateway
     from swarmd.scheduler import Scheduler, TickUpdate
 
 _HOMES = {
+    "swarmd.config": ("DaemonConfig",),
     "swarmd.core.batch": ("Batch", "BatchResult"),
     "swarmd.core.model": ("Array", "Task", "TaskResources"),
     "swarmd.core.state": ("SwarmState",),
     "swarmd.core.status": ("RunStatus", "TaskStatus"),
     "swarmd.core.update": ("StateUpdate",),
+    "swarmd.daemon": ("Daemon",),
+    "swarmd.embedding": ("EmbeddedDaemon", "embedded"),
     "swarmd.gateways.contract": (
         "BatchRefusedError",
         "OutcomeUnknownError",
@@ -38,6 +44,9 @@ __all__ = [
     "Batch",
     "BatchRefusedError",
     "BatchResult",
+    "Daemon",
+    "DaemonConfig",
+    "EmbeddedDaemon",
     "OutcomeUnknownError",
     "QueueOutcome",
     "Refusal",
@@ -51,6 +60,7 @@ __all__ = [
     "TaskStatus",
     "TickUpdate",
     "__version__",
+    "embedded",
 ]
 
 

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from swarmd._pb.swarm.v1 import scheduler_service_pb2, state_pb2, swarm_pb2, swarm_service_pb2, task_pb2
-from swarmd.client import NoDaemonError, RpcError, SwarmClient
+from swarmd.client import NoDaemonError, ProtocolClient, RpcError
 from swarmd.client.watching import Follower
 from swarmd.core.errors import InvalidInputError
 from swarmd.core.model import Array, Task, TaskResources
@@ -24,8 +24,8 @@ def daemon() -> Iterator[DaemonProcess]:
 
 
 @pytest_asyncio.fixture
-async def client(daemon: DaemonProcess) -> AsyncIterator[SwarmClient]:
-    async with SwarmClient(daemon.address) as connected:
+async def client(daemon: DaemonProcess) -> AsyncIterator[ProtocolClient]:
+    async with ProtocolClient(daemon.address) as connected:
         yield connected
 
 
@@ -34,7 +34,7 @@ def plan_of(tasks: int) -> WorkflowPlan:
     return WorkflowPlan("plan", arrays=[Array(1, "only")], task_resources=[TaskResources(1)], tasks=rows)
 
 
-async def loaded(client: SwarmClient, swarm_id: str, tasks: int = 3) -> str:
+async def loaded(client: ProtocolClient, swarm_id: str, tasks: int = 3) -> str:
     await client.create_swarm(swarm_pb2.Swarm(swarm_id=swarm_id, gateway="pull"))
     await client.add_tasks(swarm_id, plan_of(tasks))
     return swarm_id
@@ -108,15 +108,26 @@ async def test_a_refused_load_is_an_error_with_the_ids(client):
 
 @pytest.mark.parametrize("address", ["unix:/tmp/swarmd-nobody-is-here.sock", "127.0.0.1:1"])
 async def test_nobody_answers(address):
-    async with SwarmClient(address) as client:
+    async with ProtocolClient(address) as client:
         with pytest.raises(NoDaemonError, match='start one with "swarmd serve"') as caught:
             await client.connect()
     assert (caught.value.address, caught.value.code) == (address, "UNAVAILABLE")
 
 
+def test_a_client_may_be_made_before_there_is_an_event_loop(daemon):
+    client = ProtocolClient(daemon.address)
+
+    async def use() -> int:
+        async with client:
+            return len(await client.list_swarms())
+
+    assert asyncio.run(use()) >= 0
+    asyncio.run(ProtocolClient(daemon.address).close())
+
+
 def test_an_address_that_cannot_be_used_is_refused_before_any_call():
     with pytest.raises(InvalidInputError):
-        SwarmClient("nowhere")
+        ProtocolClient("nowhere")
 
 
 async def test_following_ends_when_the_swarm_is_finished(client):
@@ -136,7 +147,7 @@ async def _collected(follower: Follower) -> list[swarm_service_pb2.WatchSwarmRes
 
 async def test_following_waits_for_a_daemon_that_is_gone_and_gives_up_in_time():
     with running() as process:
-        async with SwarmClient(process.address) as client:
+        async with ProtocolClient(process.address) as client:
             await loaded(client, "lost")
             follower = Follower(client, "lost", patience=1.5)
             events = follower.events()
@@ -151,7 +162,7 @@ async def test_following_waits_for_a_daemon_that_is_gone_and_gives_up_in_time():
 
 async def test_following_survives_a_stopped_and_continued_daemon():
     with running() as process:
-        async with SwarmClient(process.address) as client:
+        async with ProtocolClient(process.address) as client:
             await loaded(client, "frozen")
             follower = Follower(client, "frozen", progress_interval=0.2)
             events = follower.events()
@@ -161,6 +172,37 @@ async def test_following_survives_a_stopped_and_continued_daemon():
             process.signal(signal.SIGCONT)
             async with asyncio.timeout(10):
                 assert (await anext(events)).HasField("progress")
+
+
+async def test_a_follower_that_reads_slowly_misses_nothing_and_needs_no_patience():
+    """It is ended, and goes on from where it was; what the daemon no longer keeps is made up for by a snapshot."""
+    tasks, rounds = 20_000, 150
+    with running("--max-queued-bytes-per-watcher", "16384") as process:
+        async with ProtocolClient(process.address) as client:
+            await loaded(client, "slow", tasks)
+            follower = Follower(client, "slow", patience=0)
+            events = follower.events()
+            assert (await anext(events)).HasField("snapshot")
+            group = state_pb2.TaskStatusGroup(task_ids=range(1, tasks + 1))
+            for number in range(rounds):
+                group.status = (task_pb2.TASK_STATUS_QUEUED, task_pb2.TASK_STATUS_REGISTERED)[number % 2]
+                request = scheduler_service_pb2.ApplyUpdateRequest(
+                    swarm_id="slow", update=state_pb2.StateUpdate(task_statuses=[group])
+                )
+                async for _ in client.apply_updates(_one(request)):
+                    pass
+            last = (await client.get_swarm("slow")).revision
+            at = follower.after_revision or 0
+            while at < last:
+                event = await anext(events)
+                assert event.HasField("snapshot") or event.revision <= at + 1  # or what came between is not kept
+                at = event.revision
+
+
+async def _one(
+    request: scheduler_service_pb2.ApplyUpdateRequest,
+) -> AsyncIterator[scheduler_service_pb2.ApplyUpdateRequest]:
+    yield request
 
 
 async def test_following_an_unknown_swarm_is_an_error_at_once(client):

@@ -1,13 +1,20 @@
 """Plans become chunks that fit, and lose nothing on the way."""
 
+from typing import Any
+
 import pytest
 
 from swarmd._pb.swarm.v1 import task_pb2
+from swarmd._pb.swarm.v1.swarm_service_pb2 import AddTasksRequest
 from swarmd.cli.run.session import swarm_message
-from swarmd.client.encoding import add_tasks_requests, task_message, task_resources_message
+from swarmd.client.encoding import ColumnLoad, Loadable, add_tasks_chunks, task_message, task_resources_message
 from swarmd.core.model import Array, Task, TaskResources
 from swarmd.core.status import TaskStatus
 from swarmd.workflow import WorkflowPlan
+
+
+def chunks_of(load: Loadable | ColumnLoad, **given: Any) -> list[AddTasksRequest]:
+    return [AddTasksRequest.FromString(each) for each in add_tasks_chunks("s", load, **given)]
 
 
 def plan_of(tasks: int, command: str = "") -> WorkflowPlan:
@@ -21,7 +28,7 @@ def plan_of(tasks: int, command: str = "") -> WorkflowPlan:
 
 @pytest.mark.parametrize(("tasks", "command", "chunk"), [(0, "", 1000), (5000, "", 1000), (50, "x" * 131_072, 1 << 20)])
 def test_chunks_stay_below_their_size_and_hold_everything_once(tasks, command, chunk):
-    chunks = list(add_tasks_requests("s", plan_of(tasks, command), request_id="r", chunk_bytes=chunk))
+    chunks = chunks_of(plan_of(tasks, command), request_id="r", chunk_bytes=chunk)
     assert max(each.ByteSize() for each in chunks) <= chunk
     assert [task.task_id for each in chunks for task in each.tasks] == list(range(1, tasks + 1))
     assert [array.array_id for each in chunks for array in each.arrays] == [1, 2]
@@ -29,13 +36,13 @@ def test_chunks_stay_below_their_size_and_hold_everything_once(tasks, command, c
 
 
 def test_only_the_first_chunk_names_the_swarm_and_the_request():
-    chunks = list(add_tasks_requests("s", plan_of(5000), request_id="r", chunk_bytes=1000))
+    chunks = chunks_of(plan_of(5000), request_id="r", chunk_bytes=1000)
     assert len(chunks) > 10
     assert [(each.swarm_id, each.request_id) for each in chunks[:2]] == [("s", "r"), ("", "")]
 
 
 def test_a_chunk_is_never_empty_even_when_one_task_is_larger_than_it():
-    chunks = list(add_tasks_requests("s", plan_of(3, "x" * 5000), chunk_bytes=1000))
+    chunks = chunks_of(plan_of(3, "x" * 5000), chunk_bytes=1000)
     assert all(each.tasks or each.arrays for each in chunks)
 
 
@@ -78,7 +85,7 @@ def test_resources_keep_all_their_fields():
 
 
 def test_limits_that_are_not_set_stay_unset():
-    chunk = next(add_tasks_requests("s", plan_of(1)))
+    chunk = chunks_of(plan_of(1))[0]
     assert [array.HasField("max_concurrently_running") for array in chunk.arrays] == [True, False]
     assert not swarm_message(plan_of(0)).HasField("max_concurrently_running")
     assert swarm_message(WorkflowPlan("x", max_concurrently_running=0)).HasField("max_concurrently_running")

@@ -4,42 +4,111 @@ The only module of the client that imports grpc for others: what must be set bef
 """
 
 import os
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # children are started while a channel is open
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # a daemon that is not there is told once, by us
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from swarmd.addresses import Address
-from swarmd.client.errors import NoDaemonError, RpcError
+from swarmd.client.errors import NoDaemonError, RpcError, error_of
+from swarmd.client.finding import Connection, Tls
+from swarmd.client.retrying import service_config
+from swarmd.core.errors import InvalidInputError
 
 MAX_RECEIVED_BYTES = 64 << 20
 
-OPTIONS: list[tuple[str, int]] = [
+OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.max_receive_message_length", MAX_RECEIVED_BYTES),
     ("grpc.max_send_message_length", MAX_RECEIVED_BYTES),
     ("grpc.keepalive_time_ms", 30_000),  # the daemon allows a ping every 10 s
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.enable_http_proxy", 0),  # the daemon is on this machine or next to it
     ("grpc.use_local_subchannel_pool", 1),  # a new client tries to connect anew, whatever an earlier one met
+    ("grpc.service_config_disable_resolution", 1),  # no service config but our own
 ]
 
+LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+"""How gRPC calls a lost connection. CANCELLED: the daemon's end has cut the call off while it stopped; a call that is
+cancelled at this end is an asyncio.CancelledError."""
+BROKEN_STREAM = "Internal error from Core"
+"""What grpc.aio calls INTERNAL by itself when a stream's connection breaks before it knows why: no word of a daemon."""
 
-def open_channel(address: Address) -> grpc.aio.Channel:
-    """A channel to the daemon; nothing is connected before the first call."""
-    return grpc.aio.insecure_channel(address.target, options=OPTIONS)
+Metadata = tuple[tuple[str, str], ...]
+
+
+def open_channel(connection: Connection, *, repeats: bool) -> grpc.aio.Channel:
+    """A channel to the daemon; nothing is connected before the first call. `repeats`: gRPC may retry by itself."""
+    options = [*OPTIONS, *([("grpc.service_config", service_config())] if repeats else [("grpc.enable_retries", 0)])]
+    if connection.tls is None:
+        return grpc.aio.insecure_channel(connection.address.target, options=options)
+    if connection.tls.server_name:
+        options.append(("grpc.ssl_target_name_override", connection.tls.server_name))
+    return grpc.aio.secure_channel(connection.address.target, _credentials(connection.tls), options=options)
+
+
+def metadata_of(connection: Connection) -> Metadata | None:
+    """What goes with every call."""
+    return (("authorization", f"Bearer {connection.token}"),) if connection.token else None
+
+
+def _credentials(tls: Tls) -> grpc.ChannelCredentials:
+    roots = tls.ca or _system_roots()
+    return grpc.ssl_channel_credentials(roots, tls.key, tls.cert)
+
+
+def _system_roots() -> bytes | None:
+    """The CAs that the system trusts; without such a file, those that come with gRPC."""
+    file = ssl.get_default_verify_paths().cafile
+    return Path(file).read_bytes() if file else None
+
+
+def check_tls(connection: Connection) -> None:
+    """Raise InvalidInputError for files that cannot be used: gRPC says nothing about them, it just never connects."""
+    tls = connection.tls
+    if tls is None:
+        return
+    try:
+        if tls.ca is not None:
+            ssl.create_default_context(cadata=tls.ca.decode("ascii", errors="replace"))
+    except ssl.SSLError as error:
+        raise _unusable("tls_ca", "it is no CA certificate in PEM", error) from None
+    if tls.cert is None or tls.key is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    pair = os.memfd_create("pair")  # the standard library reads it from files only
+    try:
+        os.write(pair, tls.cert + b"\n" + tls.key)
+        context.load_cert_chain(f"/proc/self/fd/{pair}", password=_no_password)
+    except (ssl.SSLError, ValueError) as error:
+        raise _unusable("tls_cert", "it and tls_key are no certificate with its key in PEM", error) from None
+    finally:
+        os.close(pair)
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted; decrypt it, nobody is asked for a password")
+
+
+def _unusable(field: str, what: str, error: Exception) -> InvalidInputError:
+    why = getattr(error, "reason", None) or error
+    return InvalidInputError(f"{field}: {what} ({why})", reason="INVALID_CERTIFICATE", field=field)
 
 
 @contextmanager
 def translated_errors(address: Address, *, had_answers: bool) -> Iterator[None]:
-    """Raise RpcError or NoDaemonError instead of gRPC's own error; `had_answers`: this daemon has answered before."""
+    """Raise an RpcError instead of gRPC's own error; `had_answers`: this daemon has answered before."""
     try:
         yield
     except grpc.aio.AioRpcError as error:
@@ -49,34 +118,66 @@ def translated_errors(address: Address, *, had_answers: bool) -> Iterator[None]:
 def rpc_error(error: grpc.aio.AioRpcError, address: Address, *, had_answers: bool) -> RpcError:
     """The client's error for gRPC's, with what google.rpc.ErrorInfo says when it is there."""
     code, message = error.code(), error.details() or error.code().name
-    info, field = _details(error)
-    if info is None and code is grpc.StatusCode.UNAVAILABLE:
-        return _no_daemon(address, had_answers=had_answers)
-    if info is None:
-        return RpcError(message, code=code.name, field=field)
-    return RpcError(message, code=code.name, reason=info.reason or None, field=field, metadata=dict(info.metadata))
+    details = _Details(_status(error))
+    if details.info is None and (code in LOST or message == BROKEN_STREAM):
+        return _no_daemon(address, message, had_answers=had_answers)
+    info = details.info or error_details_pb2.ErrorInfo()
+    return error_of(
+        code.name,
+        message,
+        reason=info.reason or None,
+        field=details.field,
+        metadata=dict(info.metadata),
+        retry_after=details.retry_after,
+    )
 
 
-def _no_daemon(address: Address, *, had_answers: bool) -> NoDaemonError:
+TLS_TROUBLE = {
+    "Hostname Verification": "its certificate is for another name; give the right one as tls_server_name",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is of no CA that is trusted; give its CA as tls_ca",
+    "WRONG_VERSION_NUMBER": "it speaks no TLS; leave TLS out, or give another address",
+    "handshake failed": "the TLS handshake failed; it may want a certificate, tls_cert and tls_key",
+}
+"""What is in gRPC's words about a connection that cannot be secured, and what that means."""
+
+
+def _no_daemon(address: Address, details: str, *, had_answers: bool) -> NoDaemonError:
+    trouble = next((meaning for words, meaning in TLS_TROUBLE.items() if words in details), None)
+    if trouble is not None:
+        message = f"the connection to {address} cannot be secured: {trouble}"
+        return NoDaemonError(message, address=str(address), reason="TLS_FAILED")
     if had_answers:
         return NoDaemonError(f"the connection to the daemon at {address} was lost", address=str(address))
+    if address.path is None and "Socket closed" in details:
+        message = f"{address} hangs up at once; if a daemon with TLS is there, give its CA as tls_ca"
+        return NoDaemonError(message, address=str(address))
     message = f'no daemon answers at {address}; start one with "swarmd serve"'
     return NoDaemonError(message, address=str(address))
 
 
-def _details(error: grpc.aio.AioRpcError) -> tuple[error_details_pb2.ErrorInfo | None, str]:
-    """The ErrorInfo and the first offending field, as far as the error carries them."""
-    info, field = None, ""
-    status = _status(error)
-    for detail in status.details if status is not None else ():
-        if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
-            info = error_details_pb2.ErrorInfo()
-            detail.Unpack(info)
-        elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
-            bad = error_details_pb2.BadRequest()
-            detail.Unpack(bad)
-            field = field or next((violation.field for violation in bad.field_violations), "")
-    return info, field
+class _Details:
+    """What is in google.rpc's details of an error, as far as it carries them."""
+
+    def __init__(self, status: status_pb2.Status | None) -> None:
+        self.info: error_details_pb2.ErrorInfo | None = None
+        self.field = ""
+        self.retry_after: float | None = None
+        for detail in status.details if status is not None else ():
+            info, bad, retry = (
+                error_details_pb2.ErrorInfo(),
+                error_details_pb2.BadRequest(),
+                error_details_pb2.RetryInfo(),
+            )
+            if _unpacked(detail, info):
+                self.info = info
+            elif _unpacked(detail, bad):
+                self.field = self.field or next((violation.field for violation in bad.field_violations), "")
+            elif _unpacked(detail, retry):
+                self.retry_after = retry.retry_delay.ToTimedelta().total_seconds()
+
+
+def _unpacked(detail: "Message", into: "Message") -> bool:
+    return bool(detail.Unpack(into))  # type: ignore[attr-defined]
 
 
 def _status(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:

@@ -1,47 +1,73 @@
-"""SwarmClient: one asyncio method for each RPC of the daemon.
+"""SwarmClient: a daemon, as an asyncio program sees it.
 
-Takes and gives the messages of the contract, adds deadlines, paging and chunking, and raises RpcError or
-NoDaemonError. An empty swarm_id means the only swarm there is.
+Everything it gives is a plain value (`values.py`); what goes over the wire is behind `protocol`. The same without
+`await` is `swarmd.client.blocking`, which is generated from this file, `live.py` and `updating.py`.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
-from contextlib import AbstractContextManager
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
-from uuid import uuid4
+from typing import Self
 
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.field_mask_pb2 import FieldMask
+from swarmd._pb.swarm.v1 import swarm_pb2
+from swarmd.addresses import Address
+from swarmd.client import decoding
+from swarmd.client.building import Swarm
+from swarmd.client.errors import RpcError, UnavailableError
+from swarmd.client.finding import ConnectionSettings
+from swarmd.client.live import LiveSwarm
+from swarmd.client.protocol import PATIENCE, ProtocolClient
+from swarmd.client.updating import UpdateStream
+from swarmd.client.values import SwarmStatus
 
-from swarmd._pb.swarm.v1 import batch_pb2, swarm_pb2, swarm_service_pb2, task_pb2
-from swarmd._pb.swarm.v1 import scheduler_service_pb2 as scheduler_pb
-from swarmd._pb.swarm.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
-from swarmd._pb.swarm.v1.swarm_service_pb2_grpc import SwarmServiceStub
-from swarmd.addresses import Address, client_address, parse_address
-from swarmd.client.channel import open_channel, translated_errors
-from swarmd.client.encoding import Loadable, add_tasks_requests
-
-DEADLINE = 60.0
-"""How long a call that should be quick may take, in seconds."""
-
-T = TypeVar("T")
+PULL_GATEWAY = "pull"
 
 
 class SwarmClient:
-    """A connection to one daemon; an async context manager that closes it.
+    """A connection to a daemon; an async context manager that closes it.
 
-    `address` is `unix:PATH` or `HOST:PORT`; without one `SWARMD_ADDRESS` or the default socket is used. Raises
-    InvalidInputError for an address that cannot be used.
+        async with SwarmClient() as client:
+            study = await client.create_swarm("study", max_concurrently_running=100)
+
+    Without an address it is that of SWARMD_ADDRESS, or the default socket. Over TCP a token is shown: `token`,
+    `token_file`, SWARMD_TOKEN, SWARMD_TOKEN_FILE, or that of the user's own daemon. `tls_ca`, `tls_cert` and `tls_key`
+    are PEM files; `tls=True` trusts the system's CAs. A token goes in the clear to another machine only with
+    `insecure=True`. `patience`: for how many seconds a call that was lost is made again, where that is safe.
+
+    Calls raise RpcError: NotFoundError, InvalidArgumentError, NoDaemonError and so on.
     """
 
-    def __init__(self, address: Address | str | None = None) -> None:
-        wanted = address if isinstance(address, Address) else client_address(address)
-        self.address = parse_address(str(wanted))  # checked here too: the default socket's path may be too long
-        self._had_answers = False
-        self._channel = open_channel(self.address)
-        self._swarms = SwarmServiceStub(self._channel)
-        self._scheduler = SchedulerServiceStub(self._channel)
+    def __init__(
+        self,
+        address: Address | str | None = None,
+        *,
+        token: str | None = None,
+        token_file: str | os.PathLike[str] | None = None,
+        tls: bool | None = None,
+        tls_ca: str | os.PathLike[str] | None = None,
+        tls_cert: str | os.PathLike[str] | None = None,
+        tls_key: str | os.PathLike[str] | None = None,
+        tls_server_name: str | None = None,
+        insecure: bool | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
+        """Connects at the first call. Raises InvalidInputError for what cannot be used."""
+        settings = ConnectionSettings(
+            address=None if address is None else str(address),
+            token=token,
+            token_file=token_file,
+            tls=tls,
+            tls_ca=tls_ca,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            tls_server_name=tls_server_name,
+            insecure=insecure,
+        )
+        self.protocol = ProtocolClient(settings, patience=patience)
+        """The same daemon with the messages of the protocol, for what is not here."""
+        self._news: dict[str, UpdateStream] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -52,169 +78,118 @@ class SwarmClient:
         await self.close()
 
     async def close(self) -> None:
-        """End all calls and the connection."""
-        await self._channel.close()
+        """End all calls and the connection.
+
+        await client.close()
+        """
+        for stream in self._news.values():
+            await stream.close(flush=False)
+        self._news.clear()
+        await self.protocol.close()
+
+    @property
+    def address(self) -> Address:
+        """Where the daemon is."""
+        return self.protocol.address
 
     async def connect(self, *, within: float = 5.0) -> None:
-        """Make sure that a daemon answers; raises NoDaemonError. Calls connect by themselves: this is a check."""
-        request = swarm_service_pb2.ListSwarmsRequest(page_size=1)
-        await self._answer(self._swarms.ListSwarms(request, timeout=within))
+        """Make sure that a daemon answers; raises NoDaemonError. Calls connect by themselves: this is a check.
 
-    async def create_swarm(self, swarm: swarm_pb2.Swarm) -> swarm_pb2.Swarm:
-        """Make a swarm without tasks."""
-        request = swarm_service_pb2.CreateSwarmRequest(swarm=swarm, request_id=str(uuid4()))
-        return (await self._answer(self._swarms.CreateSwarm(request, timeout=DEADLINE))).swarm
+        await client.connect(within=1.0)
+        """
+        await self.protocol.connect(within=within)
 
-    async def get_swarm(self, swarm_id: str = "", *, full: bool = False) -> swarm_pb2.Swarm:
-        """One swarm with its counts, and with `full` every array with its own."""
-        view = swarm_pb2.SWARM_VIEW_FULL if full else swarm_pb2.SWARM_VIEW_BASIC
-        request = swarm_service_pb2.GetSwarmRequest(swarm_id=swarm_id, view=view)
-        return (await self._answer(self._swarms.GetSwarm(request, timeout=DEADLINE))).swarm
-
-    async def list_swarms(self) -> list[swarm_pb2.Swarm]:
-        """All swarms, in the order of their creation."""
-        found: list[swarm_pb2.Swarm] = []
-        request = swarm_service_pb2.ListSwarmsRequest(page_size=1000)
-        while True:
-            page = await self._answer(self._swarms.ListSwarms(request, timeout=DEADLINE))
-            found += page.swarms
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
-
-    async def set_aside_swarms(self) -> list[swarm_pb2.SetAsideSwarm]:
-        """The swarms that the daemon could not take up when it started, and what is wrong with them."""
-        request = swarm_service_pb2.ListSwarmsRequest(page_size=1)
-        return list((await self._answer(self._swarms.ListSwarms(request, timeout=DEADLINE))).set_aside)
-
-    async def update_swarm(self, swarm: swarm_pb2.Swarm, fields: Sequence[str]) -> swarm_pb2.Swarm:
-        """Change the named fields to what `swarm` holds."""
-        request = swarm_service_pb2.UpdateSwarmRequest(swarm=swarm, update_mask=FieldMask(paths=fields))
-        return (await self._answer(self._swarms.UpdateSwarm(request, timeout=DEADLINE))).swarm
-
-    async def delete_swarm(self, swarm_id: str, *, force: bool = False) -> None:
-        """Forget a swarm; with `force` also when tasks are active."""
-        request = swarm_service_pb2.DeleteSwarmRequest(swarm_id=swarm_id, force=force)
-        await self._answer(self._swarms.DeleteSwarm(request, timeout=DEADLINE))
-
-    async def add_tasks(self, swarm_id: str, load: Loadable) -> swarm_service_pb2.AddTasksResponse:
-        """Load arrays, task resources and tasks, as one unit."""
-        chunks = _streamed(add_tasks_requests(swarm_id, load, request_id=str(uuid4())))
-        return await self._answer(self._swarms.AddTasks(chunks))
-
-    async def get_task(self, swarm_id: str, task_id: int) -> task_pb2.Task:
-        """One task with its command and its upstreams."""
-        request = swarm_service_pb2.GetTaskRequest(swarm_id=swarm_id, task_id=task_id)
-        return (await self._answer(self._swarms.GetTask(request, timeout=DEADLINE))).task
-
-    async def list_tasks(
+    async def create_swarm(
         self,
         swarm_id: str = "",
         *,
-        statuses: Iterable[task_pb2.TaskStatus] = (),
-        array_ids: Iterable[int] = (),
-        page_size: int = 10_000,
-    ) -> AsyncIterator[task_pb2.Task]:
-        """The matching tasks in the order of their loading, without upstreams and commands; paged as needed."""
-        request = swarm_service_pb2.ListTasksRequest(
-            swarm_id=swarm_id, statuses=statuses, array_ids=array_ids, page_size=page_size
+        display_name: str = "",
+        max_concurrently_running: int | None = None,
+        gateway: str = "local",
+        autopilot: bool | None = None,
+        paused: bool = False,
+        fail_fast: bool = False,
+        working_directory: str | Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> LiveSwarm:
+        """Make a swarm without tasks. Raises AlreadyExistsError when the id is taken.
+
+        `swarm_id`: its name in every call; the daemon chooses one when it is empty. `gateway`: what runs the tasks;
+        with "pull" it is the caller of `tick`. `autopilot`: the daemon queues whatever is ready by itself; None: but
+        for "pull". `fail_fast`: queue nothing more after a task failed for good. `working_directory`: where commands
+        start; None: here, when the daemon is on this machine (on a unix socket), else where the daemon is.
+
+            swarm = await client.create_swarm("fits", max_concurrently_running=100, environment={"SEED": "1"})
+        """
+        plan = Swarm(
+            swarm_id,
+            display_name=display_name,
+            max_concurrently_running=max_concurrently_running,
+            gateway=gateway,
+            autopilot=autopilot,
+            paused=paused,
+            fail_fast=fail_fast,
+            working_directory=working_directory,
+            environment=environment,
         )
-        while True:
-            page = await self._answer(self._swarms.ListTasks(request, timeout=DEADLINE))
-            for task in page.tasks:
-                yield task
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
+        return await self._create(plan)
 
-    async def explain_task(self, swarm_id: str, task_id: int) -> swarm_service_pb2.ExplainTaskResponse:
-        """Why a task is not running, and what became of its attempts."""
-        request = swarm_service_pb2.ExplainTaskRequest(swarm_id=swarm_id, task_id=task_id)
-        return await self._answer(self._swarms.ExplainTask(request, timeout=DEADLINE))
+    async def submit(self, swarm: Swarm) -> LiveSwarm:
+        """Make the swarm and load all that was put into it, or nothing of it.
 
-    async def cancel_tasks(
-        self, swarm_id: str, selector: task_pb2.TaskSelector, *, reason: str = ""
-    ) -> swarm_service_pb2.CancelTasksResponse:
-        """End tasks for good, at the engine too."""
-        request = swarm_service_pb2.CancelTasksRequest(swarm_id=swarm_id, selector=selector, reason=reason)
-        return await self._answer(self._swarms.CancelTasks(request, timeout=DEADLINE))
-
-    async def reset_tasks(
-        self, swarm_id: str, selector: task_pb2.TaskSelector, *, include_downstreams: bool = False, reason: str = ""
-    ) -> swarm_service_pb2.ResetTasksResponse:
-        """Take final tasks back to REGISTERED."""
-        request = swarm_service_pb2.ResetTasksRequest(
-            swarm_id=swarm_id, selector=selector, include_downstreams=include_downstreams, reason=reason
-        )
-        return await self._answer(self._swarms.ResetTasks(request, timeout=DEADLINE))
-
-    async def watch_swarm(
-        self, request: swarm_service_pb2.WatchSwarmRequest
-    ) -> AsyncIterator[swarm_service_pb2.WatchSwarmResponse]:
-        """One stream of changes as the daemon sends it; `watching.Follower` also resumes it."""
-        call = self._swarms.WatchSwarm(request)
+        plan = Swarm("trial")
+        first = plan.array("first", command="echo {name}", tasks=["a", "b"])
+        first >> plan.task("last", command="echo done")
+        trial = await client.submit(plan)
+        """
+        live = await self._create(swarm)
         try:
-            with self._errors():
-                async for message in call:
-                    self._had_answers = True
-                    yield message
-        finally:
-            call.cancel()
+            await live.load(swarm)
+        except UnavailableError:  # nobody can be asked to take it back
+            raise
+        except BaseException:
+            with contextlib.suppress(RpcError):
+                await live.delete(force=True)
+            raise
+        return live
 
-    async def tick(
-        self,
-        swarm_id: str = "",
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109 (the daemon's own timeout, which does not end the call)
-        max_batches: int = 0,
-        view: batch_pb2.BatchView = batch_pb2.BATCH_VIEW_BASIC,
-    ) -> scheduler_pb.TickResponse:
-        """One scheduling iteration; no new batch starts after `timeout` seconds (None: unlimited)."""
-        request = scheduler_pb.TickRequest(
-            swarm_id=swarm_id,
-            timeout=None if timeout is None else duration(timeout),
-            max_batches=max_batches,
-            request_id=str(uuid4()),
-            view=view,
+    def swarm(self, swarm_id: str = "") -> LiveSwarm:
+        """A swarm that is in the daemon; empty: the only one there is. Asks nobody.
+
+        study = client.swarm("study")
+        """
+        return LiveSwarm(self.protocol, swarm_id, self._news)
+
+    async def swarms(self) -> list[SwarmStatus]:
+        """All swarms, in the order of their creation.
+
+        names = [swarm.swarm_id for swarm in await client.swarms()]
+        """
+        return [decoding.swarm_status(each) for each in await self.protocol.list_swarms()]
+
+    def updates(self, swarm_id: str = "") -> UpdateStream:
+        """A stream for news into a swarm, which does not wait for each answer.
+
+        async with client.updates("study") as updates:
+            await updates.running([1, 2, 3])
+        """
+        return UpdateStream(self.protocol, swarm_id)
+
+    async def _create(self, plan: Swarm) -> LiveSwarm:
+        message = swarm_pb2.Swarm(
+            swarm_id=plan.swarm_id,
+            display_name=plan.display_name,
+            max_concurrently_running=plan.max_concurrently_running,
+            gateway=plan.gateway,
+            autopilot=plan.gateway != PULL_GATEWAY if plan.autopilot is None else plan.autopilot,
+            paused=plan.paused,
+            fail_fast=plan.fail_fast,
+            working_directory=str(self._working_directory(plan)),
+            environment=plan.environment,
         )
-        return await self._answer(self._scheduler.Tick(request))
+        return self.swarm((await self.protocol.create_swarm(message)).swarm_id)
 
-    async def has_work(self, swarm_id: str = "", *, wait: float | None = None) -> scheduler_pb.HasWorkResponse:
-        """Whether a tick would queue something; waits up to `wait` seconds until it would, or all is finished."""
-        request = scheduler_pb.HasWorkRequest(swarm_id=swarm_id, wait=None if wait is None else duration(wait))
-        return await self._answer(self._scheduler.HasWork(request, timeout=DEADLINE + (wait or 0)))
-
-    async def apply_updates(
-        self, requests: AsyncIterator[scheduler_pb.ApplyUpdateRequest]
-    ) -> AsyncIterator[scheduler_pb.ApplyUpdateResponse]:
-        """Tell what happened: each request is answered by one response, in order."""
-        call = self._scheduler.ApplyUpdate(requests)
-        try:
-            with self._errors():
-                async for message in call:
-                    self._had_answers = True
-                    yield message
-        finally:
-            call.cancel()
-
-    async def _answer(self, call: Awaitable[T]) -> T:
-        with self._errors():
-            answer = await call
-        self._had_answers = True
-        return answer
-
-    def _errors(self) -> AbstractContextManager[None]:
-        return translated_errors(self.address, had_answers=self._had_answers)
-
-
-def duration(seconds: float) -> Duration:
-    """Seconds as a message."""
-    message = Duration()
-    message.FromNanoseconds(round(seconds * 1e9))
-    return message
-
-
-async def _streamed(messages: Iterable[T]) -> AsyncIterator[T]:
-    for message in messages:
-        yield message
-        await asyncio.sleep(0)
+    def _working_directory(self, plan: Swarm) -> str | Path:
+        if plan.working_directory is not None:
+            return Path(plan.working_directory).absolute()
+        return Path.cwd() if self.address.path is not None and plan.gateway != PULL_GATEWAY else ""

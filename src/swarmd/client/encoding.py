@@ -1,17 +1,28 @@
-"""Loads as messages: what AddTasks takes, in chunks that fit below the daemon's message limit."""
+"""Loads and news as messages: what AddTasks takes, in chunks that fit below the daemon's message limit, and updates."""
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, cast, runtime_checkable
 
-from swarmd._pb.swarm.v1 import array_pb2, swarm_service_pb2, task_pb2
+import numpy as np
+from numpy.typing import ArrayLike
+
+from swarmd._pb.swarm.v1 import array_pb2, state_pb2, swarm_service_pb2, task_pb2
+from swarmd.client.columns import TaskBlock, entry
+from swarmd.client.ordering import Tasks
+from swarmd.core.errors import InvalidInputError
+from swarmd.core.ids import Int64s
 from swarmd.core.model import Array, Task, TaskResources
-from swarmd.core.status import TaskStatus
+from swarmd.core.status import RunStatus, TaskStatus
+from swarmd.core.update import StateUpdate, TaskStatuses
 
 CHUNK_BYTES = 1 << 20
 """About how large a chunk gets; one command may have 128 KiB, so it stays far below the 4 MiB of the default limit."""
 
-FIELD_BYTES = 6
-"""What a message costs inside another one, at most: its tag and its length."""
+Ids = ArrayLike | Tasks
+"""Ids of tasks: one, a list, a range, a numpy array of whole numbers, or tasks of a Swarm that was built here."""
+
+_ARRAYS, _TASK_RESOURCES, _TASKS = b"\x12", b"\x1a", b"\x22"
+"""The tags of fields 2, 3 and 4 of AddTasksRequest."""
 
 
 class Loadable(Protocol):
@@ -25,37 +36,46 @@ class Loadable(Protocol):
     def tasks(self) -> Sequence[Task]: ...
 
 
-def add_tasks_requests(
-    swarm_id: str, load: Loadable, *, request_id: str = "", chunk_bytes: int = CHUNK_BYTES
-) -> Iterator[swarm_service_pb2.AddTasksRequest]:
-    """The chunks of a load, each of about `chunk_bytes` at most; one at least."""
-    chunk = swarm_service_pb2.AddTasksRequest(swarm_id=swarm_id, request_id=request_id)
-    size = chunk.ByteSize()
+@runtime_checkable
+class ColumnLoad(Protocol):
+    """A load whose tasks are in columns."""
+
+    @property
+    def arrays(self) -> Sequence[Array]: ...
+    @property
+    def task_resources(self) -> Sequence[TaskResources]: ...
+    @property
+    def blocks(self) -> Sequence[TaskBlock]: ...
+
+
+def add_tasks_chunks(
+    swarm_id: str, load: Loadable | ColumnLoad, *, request_id: str = "", chunk_bytes: int = CHUNK_BYTES
+) -> Iterator[bytes]:
+    """The chunks of a load as serialised AddTasksRequests, each of about `chunk_bytes` at most; one at least."""
+    chunk = [swarm_service_pb2.AddTasksRequest(swarm_id=swarm_id, request_id=request_id).SerializeToString()]
+    size, is_empty = len(chunk[0]), True
     for part in _parts(load):
-        part_size = part.ByteSize() + FIELD_BYTES
-        if size + part_size > chunk_bytes and (chunk.arrays or chunk.task_resources or chunk.tasks):
-            yield chunk
-            chunk, size = swarm_service_pb2.AddTasksRequest(), 0
-        _put(chunk, part)
-        size += part_size
-    yield chunk
+        if size + len(part) > chunk_bytes and not is_empty:
+            yield b"".join(chunk)
+            chunk, size = [], 0
+        chunk.append(part)
+        size += len(part)
+        is_empty = False
+    yield b"".join(chunk)
 
 
-def _parts(load: Loadable) -> Iterator[array_pb2.Array | task_pb2.TaskResources | task_pb2.Task]:
-    yield from map(array_message, load.arrays)
-    yield from map(task_resources_message, load.task_resources)
-    yield from map(task_message, load.tasks)
-
-
-def _put(
-    chunk: swarm_service_pb2.AddTasksRequest, part: array_pb2.Array | task_pb2.TaskResources | task_pb2.Task
-) -> None:
-    if isinstance(part, task_pb2.Task):
-        chunk.tasks.append(part)
-    elif isinstance(part, array_pb2.Array):
-        chunk.arrays.append(part)
+def _parts(load: Loadable | ColumnLoad) -> Iterator[bytes]:
+    for array in load.arrays:
+        yield entry(_ARRAYS, array_message(array).SerializeToString())
+    for resources in load.task_resources:
+        yield entry(_TASK_RESOURCES, task_resources_message(resources).SerializeToString())
+    if isinstance(load, ColumnLoad):
+        for block in load.blocks:
+            for task in block.encoded():
+                yield entry(_TASKS, task)
     else:
-        chunk.task_resources.append(part)
+        for each in load.tasks:
+            yield entry(_TASKS, task_message(each).SerializeToString())
 
 
 def array_message(array: Array) -> array_pb2.Array:
@@ -110,3 +130,68 @@ _STATUS_VALUES: dict[TaskStatus, task_pb2.TaskStatus] = {
 def task_status_value(status: TaskStatus) -> task_pb2.TaskStatus:
     """A status as messages carry it."""
     return _STATUS_VALUES[status]
+
+
+_RUN_STATUS_VALUES: dict[RunStatus, state_pb2.WorkflowRunStatus] = {
+    status: cast("state_pb2.WorkflowRunStatus", state_pb2.WorkflowRunStatus.Value(f"WORKFLOW_RUN_STATUS_{status.name}"))
+    for status in RunStatus
+}
+
+
+def run_status_value(status: str) -> state_pb2.WorkflowRunStatus:
+    """The status of a run as messages carry it."""
+    return _RUN_STATUS_VALUES[RunStatus(status)]
+
+
+def ids_of(task_ids: Ids, field: str = "task_ids") -> Int64s:
+    """Ids as a column. Raises InvalidInputError for what are none."""
+    if isinstance(task_ids, Tasks):
+        return task_ids.task_ids
+    if isinstance(task_ids, Iterator | set | frozenset):
+        task_ids = list(task_ids)
+    found = np.atleast_1d(np.asarray(task_ids))
+    if found.size == 0:
+        return np.zeros(0, dtype=np.int64)
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        message = f"{field}: {found.dtype} of shape {found.shape} are no ids; give whole numbers, in one dimension"
+        raise InvalidInputError(message, reason="INVALID_IDS", field=field)
+    return found.astype(np.int64)
+
+
+def status_group(
+    status: TaskStatus, task_ids: Ids, attempts: Ids | None = None, reason: str = ""
+) -> state_pb2.TaskStatusGroup:
+    """Tasks with their new status as an update carries them; one attempt for all, or one for each."""
+    ids = ids_of(task_ids)
+    fences: list[int] = []
+    if attempts is not None:
+        given = ids_of(attempts, "attempts")
+        if len(given) not in (1, len(ids)):
+            message = f"attempts: {len(given)} for {len(ids)} tasks; give one for each, or one for all"
+            raise InvalidInputError(message, reason="INVALID_ATTEMPTS", field="attempts")
+        fences = np.broadcast_to(given, ids.shape).tolist()
+    return state_pb2.TaskStatusGroup(
+        status=task_status_value(status), task_ids=ids.tolist(), attempts=fences, reason=reason
+    )
+
+
+def update_message(update: StateUpdate | Mapping[int, str]) -> state_pb2.StateUpdate:
+    """A set of changes, or just statuses by task id, as ApplyUpdate takes it."""
+    if not isinstance(update, StateUpdate):
+        update = StateUpdate(TaskStatuses(update))
+    message = state_pb2.StateUpdate(
+        task_statuses=[
+            status_group(group.status, group.task_ids, group.attempts, group.reason)
+            for group in update.task_statuses.groups
+        ],
+        max_concurrently_running=update.max_concurrently_running,
+        array_limits=[
+            state_pb2.ArrayLimit(array_id=array_id, max_concurrently_running=limit)
+            for array_id, limit in update.array_limits.items()
+        ],
+    )
+    if update.workflow_run_status:
+        message.workflow_run_status = run_status_value(update.workflow_run_status)
+    if update.sync_time is not None:
+        message.sync_time.FromDatetime(update.sync_time)
+    return message

@@ -1,31 +1,35 @@
 """Follows a swarm: WatchSwarm that goes on after a lost connection, a slow reader or a restart, without gaps."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from swarmd._pb.swarm.v1 import swarm_service_pb2
-from swarmd.client.client import SwarmClient, duration
-from swarmd.client.errors import RpcError
+from swarmd.client.errors import NoDaemonError, RevisionGoneError, RpcError
+from swarmd.client.protocol import PATIENCE, ProtocolClient, duration
+from swarmd.client.retrying import Patience, may_repeat
 
-RETRY_SECONDS = 0.5
 FINAL_REASONS = frozenset({swarm_service_pb2.WatchEnd.REASON_FINISHED, swarm_service_pb2.WatchEnd.REASON_DELETED})
+TOO_SLOW = "SLOW_WATCHER"
+"""The reason of the error that ends the stream of a watcher which reads too slowly."""
 
 
 @dataclass(slots=True)
 class Follower:
     """Where a watch stands, and how long it tries to come back."""
 
-    client: SwarmClient
+    client: ProtocolClient
     swarm_id: str = ""
     after_revision: int | None = None
     """Go on after this revision; None: begin with a snapshot."""
     until_finished: bool = False
     progress_interval: float = 10.0
-    patience: float = 60.0
+    patience: float = PATIENCE
     """How long, in seconds, it tries to reach a daemon that was lost."""
     _reached: bool = False
-    _lost_at: float | None = None
+    _left: Patience = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._left = Patience(self.patience)
 
     async def events(self) -> AsyncIterator[swarm_service_pb2.WatchSwarmResponse]:
         """Everything that happens, in order; ends with a message that says why.
@@ -42,9 +46,9 @@ class Follower:
                     elif message.end.reason in FINAL_REASONS:
                         yield message
                         return
+                await self._left.pause(self._ended())
             except RpcError as error:
-                self._check(error)
-            await asyncio.sleep(RETRY_SECONDS)
+                await self._recover(error)
 
     def _request(self) -> swarm_service_pb2.WatchSwarmRequest:
         return swarm_service_pb2.WatchSwarmRequest(
@@ -55,17 +59,23 @@ class Follower:
         )
 
     def _note(self, message: swarm_service_pb2.WatchSwarmResponse) -> None:
-        self._reached, self._lost_at = True, None
+        self._reached = True
+        self._left.renew()
         if message.HasField("snapshot"):
             self.swarm_id = message.snapshot.swarm.swarm_id
         self.after_revision = message.end.resume_revision if message.HasField("end") else message.revision
 
-    def _check(self, error: RpcError) -> None:
-        """Raise the error unless trying again can help."""
-        now = asyncio.get_running_loop().time()
-        if error.code == "OUT_OF_RANGE" and self._reached and self.after_revision is not None:
+    def _ended(self) -> RpcError:
+        """What it is to find the stream ended while there is more to come: the daemon stops."""
+        return NoDaemonError(f"the daemon at {self.client.address} stops", address=str(self.client.address))
+
+    async def _recover(self, error: RpcError) -> None:
+        """Wait until trying again can help; raises the error when it cannot."""
+        if error.reason == TOO_SLOW:
+            return  # the daemon is there, and its last word said where to go on
+        if isinstance(error, RevisionGoneError) and self._reached and self.after_revision is not None:
             self.after_revision = None
-            return
-        self._lost_at = self._lost_at or now
-        if not self._reached or error.code != "UNAVAILABLE" or now - self._lost_at > self.patience:
+        elif may_repeat(error, repeatable=True, reached=self._reached):
+            await self._left.pause(error)
+        else:
             raise error

@@ -1,0 +1,290 @@
+"""Swarm: a workflow as plain Python, to be submitted to a daemon. Talks to nobody.
+
+>>> study = Swarm("study", max_concurrently_running=100)
+>>> prepare = study.array("prepare", command="python3 prepare.py {name}", tasks=["delta", "harbor"])
+>>> simulate = study.array("simulate", command="python3 simulate.py {name}", tasks=1000, after=prepare)
+>>> simulate >> study.task("report", command="python3 report.py")
+<1 task of 'report'>
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from swarmd.client.columns import TaskBlock
+from swarmd.client.encoding import ids_of
+from swarmd.client.ordering import TaskArray, Tasks, Upstreams
+from swarmd.core.errors import InvalidInputError
+from swarmd.core.ids import Int64s
+from swarmd.core.model import DEFAULT_MAX_ATTEMPTS, Array, TaskResources
+
+BARRIER_COMMAND = "true"
+
+Amount = str | int | float | timedelta
+Resources = Mapping[str, Amount] | TaskResources
+"""`{"cores": 2, "memory": "4G", "runtime": "1h30m", "queue": "long"}`; what the engine alone understands, too."""
+
+
+class Swarm:
+    """A workflow that is being put together: its settings, arrays, tasks and who waits for whom.
+
+    Arrays are known by their names here. Ids are given out from `first_id` on, unless you bring your own. It can be
+    added to after it was submitted: `load` then sends what is new.
+
+        study = Swarm("study", max_concurrently_running=100, environment={"SEED": "1"})
+        study.array("simulate", command="python3 simulate.py {name}", tasks=1000, resources={"memory": "4G"})
+        live = await client.submit(study)
+    """
+
+    def __init__(
+        self,
+        swarm_id: str = "",
+        *,
+        display_name: str = "",
+        max_concurrently_running: int | None = None,
+        gateway: str = "local",
+        autopilot: bool | None = None,
+        paused: bool = False,
+        fail_fast: bool = False,
+        working_directory: str | Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        first_id: int = 1,
+    ) -> None:
+        """`SwarmClient.create_swarm` says what the settings mean; `first_id`: where task and array ids begin."""
+        self.swarm_id = swarm_id
+        self.display_name = display_name
+        self.max_concurrently_running = max_concurrently_running
+        self.gateway = gateway
+        self.autopilot = autopilot
+        self.paused = paused
+        self.fail_fast = fail_fast
+        self.working_directory = working_directory
+        self.environment = dict(environment or {})
+        self._next_task_id = first_id
+        self._next_array_id = first_id
+        self._resources: dict[tuple[object, ...], TaskResources] = {}
+        self._first_resources_id = first_id
+        self._arrays: dict[str, TaskArray] = {}
+        self._loaded_arrays = self._loaded_resources = 0
+
+    def __repr__(self) -> str:
+        count = sum(len(array) for array in self._arrays.values())
+        return f"<swarm {self.swarm_id!r}: {count:,} tasks in {len(self._arrays):,} arrays>"
+
+    def __getitem__(self, name: str) -> TaskArray:
+        """The array of that name."""
+        return self._arrays[name]
+
+    # -- building --------------------------------------------------------------------------------------------------
+
+    def array(
+        self,
+        name: str,
+        *,
+        command: str = "",
+        tasks: int | Sequence[str] | Mapping[str, str] = 1,
+        task_ids: ArrayLike | None = None,
+        resources: Resources | None = None,
+        max_concurrently_running: int | None = None,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        priority: int = 0,
+        resource_scales: Mapping[str, float] | None = None,
+        after: Upstreams | None = None,
+    ) -> TaskArray:
+        """Tasks of one kind.
+
+        `command` is a template: `{name}`, `{task_id}`, `{array_name}`, `{attempt}` and so on are filled in for each
+        task. `tasks`: how many (they are named 0, 1, 2, ...), their names, or a mapping of names to commands of their
+        own. `task_ids`: their ids, a numpy array for example. `max_concurrently_running`: how many of them may be
+        active at once. `resource_scales`: `{"memory": 0.5}` gives half as much again when an attempt ran out of it.
+        `after`: what all of them wait for. Raises InvalidInputError.
+
+            study.array("simulate", command="python3 simulate.py {name}", tasks=1000, max_concurrently_running=50,
+                        resources={"cores": 2, "memory": "4G", "runtime": "1h"}, after=prepare)
+        """
+        if name in self._arrays:
+            message = f"name: there is an array {name!r} already; names are unique in a Swarm"
+            raise InvalidInputError(message, reason="ARRAY_EXISTS", field="name")
+        names, commands = _names_and_commands(tasks)
+        block = TaskBlock(
+            array_id=self._next_array_id,
+            task_resources_id=self._shared(_task_resources(resources)),
+            task_ids=self._ids(len(names), task_ids),
+            names=names,
+            commands=commands,
+            max_attempts=max_attempts,
+            priority=priority,
+            resource_scales=dict(resource_scales or {}),
+        )
+        self._next_array_id += 1
+        made = TaskArray(self, Array(block.array_id, name, max_concurrently_running, command), block)
+        self._arrays[name] = made
+        return made if after is None else made.after(after)
+
+    def task(
+        self,
+        name: str,
+        *,
+        command: str,
+        task_id: int | None = None,
+        resources: Resources | None = None,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        priority: int = 0,
+        resource_scales: Mapping[str, float] | None = None,
+        after: Upstreams | None = None,
+    ) -> TaskArray:
+        """One task, in an array of its own; see `array`.
+
+        report = study.task("report", command="python3 report.py", after=simulate)
+        """
+        return self.array(
+            name,
+            command=command,
+            tasks=[name],
+            task_ids=None if task_id is None else [task_id],
+            resources=resources,
+            max_attempts=max_attempts,
+            priority=priority,
+            resource_scales=resource_scales,
+            after=after,
+        )
+
+    def barrier(self, upstreams: Tasks, downstream: TaskArray) -> Int64s:
+        """A task that does nothing, between two sides that have too many edges. Gives its id."""
+        like = self._of_id(downstream.block.task_resources_id)
+        resources = TaskResources(0, like.cluster, like.queue, extra=like.extra)
+        name = self._free_name(f"{upstreams.array.name} -> {downstream.name} barrier")
+        between = self.array(name, command=BARRIER_COMMAND, tasks=[name], resources=resources)
+        between.block.priority = downstream.block.priority
+        between.block.upstreams.append(upstreams.task_ids)
+        return between.task_ids
+
+    def _free_name(self, wanted: str) -> str:
+        name, number = wanted, 2
+        while name in self._arrays:
+            name, number = f"{wanted} {number}", number + 1
+        return name
+
+    def _ids(self, count: int, given: ArrayLike | None) -> Int64s:
+        if given is None:
+            ids = np.arange(self._next_task_id, self._next_task_id + count, dtype=np.int64)
+        else:
+            ids = ids_of(given)
+            if len(ids) != count:
+                message = f"task_ids: {len(ids)} ids for {count} tasks; give one for each"
+                raise InvalidInputError(message, reason="INVALID_IDS", field="task_ids")
+        if len(ids):
+            self._next_task_id = max(self._next_task_id, int(ids.max()) + 1)
+        return ids
+
+    def _shared(self, wanted: TaskResources) -> int:
+        """The id of resources like these."""
+        key = (
+            wanted.cluster,
+            wanted.queue,
+            wanted.cores,
+            wanted.memory_mib,
+            wanted.runtime_seconds,
+            tuple(sorted(wanted.extra.items())),
+        )
+        if key not in self._resources:
+            number = self._first_resources_id + len(self._resources)
+            self._resources[key] = replace(wanted, task_resources_id=number)
+        return self._resources[key].task_resources_id
+
+    def _of_id(self, task_resources_id: int) -> TaskResources:
+        return next(each for each in self._resources.values() if each.task_resources_id == task_resources_id)
+
+    # -- what is to be loaded (ColumnLoad) -------------------------------------------------------------------------
+
+    @property
+    def arrays(self) -> list[Array]:
+        """The arrays that were not loaded yet."""
+        return [array.array_value for array in self._new_arrays()]
+
+    @property
+    def task_resources(self) -> list[TaskResources]:
+        """The resources that were not loaded yet."""
+        return list(self._resources.values())[self._loaded_resources :]
+
+    @property
+    def blocks(self) -> list[TaskBlock]:
+        """The tasks that were not loaded yet, array by array."""
+        return [array.block for array in self._new_arrays()]
+
+    def _new_arrays(self) -> list[TaskArray]:
+        return list(self._arrays.values())[self._loaded_arrays :]
+
+    def mark_loaded(self) -> None:
+        """All of it is in the daemon: a later load sends what comes after it."""
+        for array in self._new_arrays():
+            array.is_loaded = True
+        self._loaded_arrays, self._loaded_resources = len(self._arrays), len(self._resources)
+
+
+class Numbers(Sequence[str]):
+    """0, 1, 2, ... as names, made when they are needed: a million tasks are no million strings."""
+
+    def __init__(self, numbers: range) -> None:
+        self._numbers = numbers
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[str]: ...
+    def __getitem__(self, place: int | slice) -> str | Sequence[str]:
+        return [*map(str, self._numbers[place])] if isinstance(place, slice) else str(self._numbers[place])
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+
+def _names_and_commands(
+    tasks: int | Sequence[str] | Mapping[str, str],
+) -> tuple[Sequence[str], Sequence[str] | None]:
+    if isinstance(tasks, bool) or (isinstance(tasks, int) and tasks < 0):
+        message = f"tasks: {tasks!r} is no number of tasks; give how many, their names, or names with commands"
+        raise InvalidInputError(message, reason="INVALID_TASKS", field="tasks")
+    if isinstance(tasks, int):
+        return Numbers(range(tasks)), None
+    if isinstance(tasks, str):
+        message = f"tasks: {tasks!r} is one text; give a list of names: [{tasks!r}]"
+        raise InvalidInputError(message, reason="INVALID_TASKS", field="tasks")
+    if isinstance(tasks, Mapping):
+        return list(tasks), list(tasks.values())
+    return [str(name) for name in tasks], None
+
+
+def _task_resources(given: Resources | None) -> TaskResources:
+    if given is None:
+        return TaskResources(0)
+    if isinstance(given, TaskResources):
+        return given
+    from swarmd.workflow.units import memory_mib, runtime_seconds  # the same words as in a workflow file
+
+    rest = dict(given)
+    runtime = rest.pop("runtime", 0)
+    try:
+        return TaskResources(
+            0,
+            cluster=str(rest.pop("cluster", "")),
+            queue=str(rest.pop("queue", "")),
+            cores=_cores(rest.pop("cores", 1)),
+            memory_mib=memory_mib(rest.pop("memory", 0)),
+            runtime_seconds=runtime_seconds(runtime.total_seconds() if isinstance(runtime, timedelta) else runtime),
+            extra={name: str(value) for name, value in rest.items()},
+        )
+    except ValueError as error:
+        message = f"resources: {error} (they are {dict(given)})"
+        raise InvalidInputError(message, reason="INVALID_RESOURCES", field="resources") from None
+
+
+def _cores(value: Amount) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{value!r} is no number of cores")
+    return value

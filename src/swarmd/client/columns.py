@@ -1,0 +1,113 @@
+"""Many tasks of one array as columns, and from there straight to the bytes that AddTasks takes.
+
+A million tasks are encoded without a message object for each of them: what they share is encoded once, and what is
+their own is put in front of it. `encoding.py` puts the result into chunks.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from swarmd._pb.swarm.v1 import task_pb2
+from swarmd.core.ids import Int64s
+from swarmd.core.model import DEFAULT_MAX_ATTEMPTS
+
+TASKS_AT_ONCE = 50_000
+"""Of so many tasks the parts are in memory at the same time."""
+
+_TASK_ID, _NAME, _COMMAND, _UPSTREAMS = b"\x08", b"\x22", b"\x2a", b"\x32"
+"""The tags of fields 1, 4, 5 and 6 of swarm.v1.Task."""
+_SMALL = 1 << 14
+_LENGTHS = [bytes([n]) if n < 0x80 else bytes([n & 0x7F | 0x80, n >> 7]) for n in range(_SMALL)]
+
+
+@dataclass(slots=True)
+class TaskBlock:
+    """Tasks of one array that have everything in common but ids, names, commands and some of their upstreams."""
+
+    array_id: int
+    task_resources_id: int
+    task_ids: Int64s
+    names: Sequence[str] | None = None
+    commands: Sequence[str] | None = None
+    """None: the array's command is the template."""
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    priority: int = 0
+    resource_scales: Mapping[str, float] = field(default_factory=dict)
+    upstreams: list[Int64s] = field(default_factory=list)
+    """What all of them wait for."""
+    paired_upstreams: list[Int64s] = field(default_factory=list)
+    """Columns beside task_ids: one task that each of them waits for."""
+    own_upstreams: dict[int, list[Int64s]] = field(default_factory=dict)
+    """By position: what only this task waits for."""
+
+    def encoded(self) -> Iterator[bytes]:
+        """Each task as a serialised swarm.v1.Task, in order."""
+        shared = self._shared()
+        for start in range(0, len(self.task_ids), TASKS_AT_ONCE):
+            yield from self._part(slice(start, start + TASKS_AT_ONCE), start, shared)
+
+    def _shared(self) -> bytes:
+        message = task_pb2.Task(
+            array_id=self.array_id,
+            task_resources_id=self.task_resources_id,
+            max_attempts=self.max_attempts,
+            priority=self.priority,
+            resource_scales=dict(self.resource_scales),
+        )
+        return message.SerializeToString() + b"".join(map(_packed, self.upstreams))
+
+    def _part(self, part: slice, start: int, shared: bytes) -> Iterator[bytes]:
+        ids = varints(self.task_ids[part])
+        heads: list[bytes] = [_TASK_ID + each + shared for each in ids]
+        if self.names is not None:
+            heads = [head + _text(_NAME, name) for head, name in zip(heads, self.names[part], strict=True)]
+        if self.commands is not None:
+            heads = [head + _text(_COMMAND, text) for head, text in zip(heads, self.commands[part], strict=True)]
+        for column in self.paired_upstreams:
+            # a list of one, packed: the tag, its length in bytes, the id
+            pairs = varints(column[part])
+            heads = [head + _UPSTREAMS + _LENGTHS[len(each)] + each for head, each in zip(heads, pairs, strict=True)]
+        if not self.own_upstreams:
+            yield from heads
+            return
+        for position, head in enumerate(heads, start=start):
+            yield head + b"".join(map(_packed, self.own_upstreams.get(position, ())))
+
+
+def entry(tag: bytes, message: bytes) -> bytes:
+    """A message as a field of another one."""
+    return tag + _length(len(message)) + message
+
+
+def varints(values: Int64s) -> list[bytes]:
+    """Numbers as protobuf writes them, each for itself."""
+    encoded: np.ndarray[tuple[int], np.dtype[np.object_]] = np.empty(len(values), dtype=object)
+    unsigned = values.astype(np.uint64)
+    for size in range(1, 11):
+        low = 0 if size == 1 else 1 << 7 * (size - 1)
+        chosen = np.flatnonzero((unsigned >= low) & (unsigned <= min((1 << 7 * size) - 1, (1 << 64) - 1)))
+        if len(chosen):
+            shifts = np.arange(0, 7 * size, 7, dtype=np.uint64)
+            groups = ((unsigned[chosen, np.newaxis] >> shifts) & np.uint64(0x7F)).astype(np.uint8)
+            groups[:, :-1] |= 0x80
+            data = groups.tobytes()
+            encoded[chosen] = [data[place : place + size] for place in range(0, len(data), size)]
+    return encoded.tolist()
+
+
+def _packed(ids: Int64s) -> bytes:
+    data = b"".join(varints(ids))
+    return _UPSTREAMS + _length(len(data)) + data if data else b""
+
+
+def _text(tag: bytes, text: str) -> bytes:
+    data = text.encode()
+    return tag + _length(len(data)) + data
+
+
+def _length(number: int) -> bytes:
+    if number < _SMALL:
+        return _LENGTHS[number]
+    return varints(np.array([number], dtype=np.int64))[0]

@@ -1,0 +1,192 @@
+"""Who waits for whom: arrays and selections of their tasks, put in order with `>>` or `after`.
+
+Made by `building.Swarm`. A dependency is kept as columns; one with very many edges goes through a barrier task, as in
+a workflow file.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Self, TypeVar, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from swarmd.client.columns import TaskBlock
+from swarmd.core.errors import InvalidInputError
+from swarmd.core.ids import Int64s
+from swarmd.core.model import Array
+
+if TYPE_CHECKING:
+    from swarmd.client.building import Swarm
+
+MAX_DIRECT_EDGES = 1_000_000
+"""A dependency with more edges than this goes through a barrier task (`workflow/dependencies.py` has the same)."""
+
+Positions = NDArray[np.intp]
+
+
+class Tasks:
+    """Some tasks of one array, or all of them.
+
+    first >> second      second waits for all of first; gives second, so that it goes on: first >> second >> third
+    [a, b] >> c          c waits for both
+    a >> [b, c]          both wait for a
+    a[5] >> b            only for the sixth task of a; a[2:4], a["name"] and a[[1, 5, 7]] select others
+    """
+
+    def __init__(self, array: "TaskArray", positions: Positions) -> None:
+        self._array = array
+        self.positions = positions
+        """Their places in the array, from 0."""
+
+    @property
+    def array(self) -> "TaskArray":
+        """The array that they are of."""
+        return self._array
+
+    @property
+    def task_ids(self) -> Int64s:
+        """Their ids."""
+        return self.array.block.task_ids[self.positions]
+
+    @property
+    def task_id(self) -> int:
+        """The id of the one task that this is. Raises ValueError when there are more."""
+        if len(self) != 1:
+            raise ValueError(f"{self!r} is not one task; task_ids has all ids")
+        return int(self.task_ids[0])
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __repr__(self) -> str:
+        return f"<{len(self):,} {'task' if len(self) == 1 else 'tasks'} of {self.array.name!r}>"
+
+    def after(self, *upstreams: "Upstreams", one_to_one: bool = False) -> Self:
+        """Wait for all of these; with `one_to_one` the first task for their first one, and so on.
+
+        Raises InvalidInputError for sides that do not fit, and for tasks that were loaded already.
+
+            simulate.after(prepare, fetch)
+            plot.after(simulate, one_to_one=True)
+        """
+        if self.array.is_loaded:
+            message = f"after: {self!r} is in the daemon already, where it waits for nothing more; add a new array"
+            raise InvalidInputError(message, reason="ALREADY_LOADED", field="after")
+        for each in _flat(upstreams):
+            if each.array.swarm is not self.array.swarm:
+                message = f"after: {each!r} is of another swarm than {self!r}; a dependency stays in its swarm"
+                raise InvalidInputError(message, reason="ANOTHER_SWARM", field="after")
+            if one_to_one:
+                self._wait_one_to_one(each)
+            else:
+                self._wait_for_all(each)
+        return self
+
+    @overload
+    def __rshift__(self, downstream: "_Later") -> "_Later": ...
+    @overload
+    def __rshift__(self, downstream: "Sequence[Tasks]") -> "Sequence[Tasks]": ...
+    def __rshift__(self, downstream: "Tasks | Sequence[Tasks]") -> "Tasks | Sequence[Tasks]":
+        for each in _flat((downstream,)):
+            each.after(self)
+        return downstream
+
+    def __rrshift__(self, upstreams: "Sequence[Tasks]") -> Self:
+        return self.after(upstreams)
+
+    def _wait_for_all(self, upstreams: "Tasks") -> None:
+        many, waiting = len(upstreams), len(self)
+        ids = upstreams.task_ids
+        if many * waiting > MAX_DIRECT_EDGES and many * waiting > many + waiting:
+            ids = self.array.swarm.barrier(upstreams, self.array)
+        if not len(ids):
+            return
+        block = self.array.block
+        if waiting == len(self.array):
+            block.upstreams.append(ids)
+            return
+        for position in self.positions.tolist():
+            block.own_upstreams.setdefault(position, []).append(ids)
+
+    def _wait_one_to_one(self, upstreams: "Tasks") -> None:
+        if len(upstreams) != len(self):
+            message = f"after: one_to_one needs two sides of the same size; they are {self!r} and {upstreams!r}"
+            raise InvalidInputError(message, reason="DIFFERENT_SIZES", field="after")
+        ids = upstreams.task_ids
+        if len(self) == len(self.array):
+            column = np.empty(len(ids), dtype=np.int64)
+            column[self.positions] = ids
+            self.array.block.paired_upstreams.append(column)
+            return
+        for place, position in enumerate(self.positions.tolist()):
+            self.array.block.own_upstreams.setdefault(position, []).append(ids[place : place + 1])
+
+
+Upstreams = Tasks | Sequence["Tasks"]
+_Later = TypeVar("_Later", bound=Tasks)
+
+
+class TaskArray(Tasks):
+    """All tasks of one array; what it is indexed with gives some of them."""
+
+    def __init__(self, swarm: "Swarm", array: Array, block: TaskBlock) -> None:
+        self._swarm = swarm
+        self._array_value = array
+        self._block = block
+        self._places: dict[str, int] | None = None
+        self.is_loaded = False
+        """They are in the daemon: nothing about them can be changed here any more."""
+        super().__init__(self, np.arange(len(block.task_ids)))
+
+    @property
+    def swarm(self) -> "Swarm":
+        """The swarm that it is of."""
+        return self._swarm
+
+    @property
+    def array_value(self) -> Array:
+        """The array itself, as it is loaded."""
+        return self._array_value
+
+    @property
+    def block(self) -> TaskBlock:
+        """Its tasks, as they are loaded."""
+        return self._block
+
+    @property
+    def name(self) -> str:
+        """The array's name."""
+        return self._array_value.name
+
+    @property
+    def array_id(self) -> int:
+        """The array's id."""
+        return self._array_value.array_id
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of its tasks."""
+        return self._block.names or ()
+
+    def __getitem__(self, which: "int | str | slice | ArrayLike") -> Tasks:
+        """By place from 0, name, slice, or an array of places or of yes and no. Raises IndexError or KeyError."""
+        if isinstance(which, str):
+            return Tasks(self, np.array([self._place(which)]))
+        places = np.arange(len(self))
+        return Tasks(self, np.atleast_1d(places[which if isinstance(which, slice) else np.asarray(which)]))
+
+    def __iter__(self) -> Iterator[Tasks]:
+        return (Tasks(self, np.array([place])) for place in range(len(self)))
+
+    def _place(self, name: str) -> int:
+        if self._places is None:
+            self._places = {each: place for place, each in enumerate(self.names)}
+        return self._places[name]
+
+
+def _flat(several: "Sequence[Upstreams]") -> Iterator[Tasks]:
+    for each in several:
+        if isinstance(each, Tasks):
+            yield each
+        else:
+            yield from each
