@@ -13,8 +13,9 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from swarmd.addresses import make_private, runtime_directory
+from swarmd.addresses import runtime_directory
 from swarmd.core.errors import AlreadyExistsError, InvalidInputError
+from swarmd.ownership import check_above, make_private, unsafe
 
 _CREDENTIALS = struct.Struct("3i")
 
@@ -35,6 +36,7 @@ class SocketClaim:
         if not self.path.parent.is_dir():
             message = f"listen: {self.path.parent} is no directory; make it first, or choose another path"
             raise InvalidInputError(message, reason="NO_DIRECTORY", field="listen")
+        check_above(self.path)
         self._take_lock()
         try:
             self._clear_path()
@@ -59,6 +61,9 @@ class SocketClaim:
         except OSError as error:
             message = f"listen: {self._lock_path} cannot be opened ({error.strerror}); choose another path"
             raise InvalidInputError(message, reason="UNUSABLE_PATH", field="listen") from error
+        if os.fstat(lock).st_uid != os.getuid():
+            os.close(lock)
+            raise unsafe(self._lock_path, "belongs to somebody else", "choose another path for the socket")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -26,7 +26,8 @@ from swarmd.gateways.pull import PullGateway
 from swarmd.host.registry import Registry
 from swarmd.host.swarm import HostedSwarm, HostLimits
 from swarmd.journal.directory import StateDirectory
-from swarmd.rpc.server import Server
+from swarmd.rpc.server import Access, Server
+from swarmd.rpc.traffic import RpcLimits
 from tests.host.engine import Engine
 
 MIB = 1024 * 1024
@@ -110,7 +111,8 @@ async def serving(
     engine: Engine | None = None,
     max_swarms: int = 1000,
     limits: HostLimits | None = None,
-    max_message_bytes: int = 4 * MIB,
+    rpc_limits: RpcLimits | None = None,
+    access: Access | None = None,
 ) -> AsyncIterator[Rpc]:
     """A server with the gateways `engine` (does what the test says) and `pull`.
 
@@ -124,7 +126,7 @@ async def serving(
     registry = Registry(
         {"engine": engine, "pull": PullGateway()}, directory=directory, max_swarms=max_swarms, limits=limits
     )
-    server = Server(registry, max_message_bytes=max_message_bytes)
+    server = Server(registry, limits=rpc_limits, access=access)
     address = server.bind(Address(path=home / "s.sock"))
     await registry.start()
     await registry.recover()
@@ -139,6 +141,7 @@ async def serving(
             assert inconsistencies(hosted.state) == []
     finally:
         await registry.drain(0)
+        registry.dismiss_watchers()
         for each in [channel, *rpc.channels]:
             await each.close()
         await server.stop(5)

@@ -70,10 +70,10 @@ async def test_a_swarm_id_that_cannot_be_is_refused(rpc: Rpc, swarm_id: str):
     [
         ({"max_concurrently_running": -1}, "INVALID_ARGUMENT", "NEGATIVE_LIMIT", "max_concurrently_running"),
         ({"gateway": "nowhere"}, "INVALID_ARGUMENT", "UNKNOWN_GATEWAY", "swarm.gateway"),
-        ({"display_name": "é" * 129}, "INVALID_ARGUMENT", "TEXT_TOO_LONG", "swarm.display_name"),
+        ({"display_name": "é" * 129}, "RESOURCE_EXHAUSTED", "TEXT_TOO_LONG", "swarm.display_name"),
         ({"working_directory": "here"}, "INVALID_ARGUMENT", "INVALID_INPUT", "swarm.working_directory"),
         ({"environment": {"A=B": "1"}}, "INVALID_ARGUMENT", "INVALID_INPUT", "swarm.environment"),
-        ({"environment": {"A": "x" * 70_000}}, "INVALID_ARGUMENT", "TEXT_TOO_LONG", "swarm.environment"),
+        ({"environment": {"A": "x" * 70_000}}, "RESOURCE_EXHAUSTED", "TEXT_TOO_LONG", "swarm.environment"),
         ({"workflow_run_status": 77}, "INVALID_ARGUMENT", "INVALID_STATUS", "swarm.workflow_run_status"),
         ({"gateway": "pull", "autopilot": True}, "FAILED_PRECONDITION", "AUTOPILOT_NEEDS_ENGINE", "swarm.autopilot"),
     ],
@@ -252,7 +252,8 @@ async def test_an_update_is_applied_wholly_or_not_at_all(
         swarm=swarm_pb2.Swarm(**settings),  # type: ignore[arg-type]
         update_mask=FieldMask(paths=paths),
     )
-    code = "FAILED_PRECONDITION" if "autopilot" in wrong else "INVALID_ARGUMENT"
+    codes = {"autopilot": "FAILED_PRECONDITION", "display_name": "RESOURCE_EXHAUSTED"}
+    code = next((codes[field] for field in wrong if field in codes), "INVALID_ARGUMENT")
     with refused(code, reason, field):
         await rpc.swarms.UpdateSwarm(request)
 

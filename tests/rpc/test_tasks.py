@@ -222,7 +222,7 @@ async def test_tasks_are_cancelled_by_ids_arrays_and_statuses_also_at_the_engine
         await cancel(array_ids=[9])
     with refused("INVALID_ARGUMENT", "INVALID_STATUS", "selector.statuses[0]"):
         await cancel(statuses=[0])
-    with refused("INVALID_ARGUMENT", "TEXT_TOO_LONG", "reason"):
+    with refused("RESOURCE_EXHAUSTED", "TEXT_TOO_LONG", "reason"):
         await cancel("x" * 4097, all=True)
 
 

@@ -9,7 +9,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from swarmd._pb.swarm.v1 import state_pb2, swarm_pb2, swarm_service_pb2, task_pb2
 from swarmd._pb.swarm.v1 import swarm_service_pb2 as pb
 from swarmd._pb.swarm.v1.swarm_service_pb2_grpc import SwarmServiceStub
-from swarmd.host.feed import Feed
+from swarmd.host.feed import CHANGE_BYTES, ID_BYTES, Feed
 from swarmd.host.swarm import HostLimits
 from tests.host.engine import settled
 from tests.rpc.harness import (
@@ -144,7 +144,7 @@ async def test_a_watch_is_resumed_from_any_revision_without_a_gap(rpc: Rpc):
 
 async def test_a_revision_that_is_gone_or_not_there_yet_is_out_of_range(rpc: Rpc):
     await rpc.create()
-    rpc.hosted().feed = Feed(kept_changes=5)
+    rpc.hosted().feed = Feed(max_behind_bytes=5 * (CHANGE_BYTES + ID_BYTES) // 2)
     await rpc.add(whole(9))
     await rpc.tick()
     for number in range(1, 9):
@@ -222,6 +222,7 @@ async def test_a_daemon_that_drains_ends_its_watches_with_a_place_to_resume_from
     call = rpc.watch()
     await read(call, 1)
     await rpc.registry.drain(1)
+    rpc.registry.dismiss_watchers()
 
     (end,) = await read(call, 1)
     assert (end.end.reason, end.end.resume_revision) == (pb.WatchEnd.REASON_DRAINING, 1)
@@ -261,7 +262,7 @@ async def test_a_watcher_that_never_reads_holds_nobody_up_and_is_ended_with_its_
     count = 3000
     chunks = [a_chunk([a_task(n) for n in range(start, start + 1000)]) for start in range(1, count, 1000)]
     await rpc.add(a_chunk(arrays=[1], resources=[1]), *chunks)
-    rpc.hosted().feed = Feed(kept_changes=400)
+    rpc.hosted().feed = Feed(max_behind_bytes=200 * (CHANGE_BYTES + 3000 * ID_BYTES))
     rpc.hosted().feed.start_from(1)
     await rpc.tick()
     lazy: Any = SwarmServiceStub(rpc.another_channel()).WatchSwarm(pb.WatchSwarmRequest(), timeout=PATIENCE)
@@ -306,7 +307,7 @@ async def test_a_watcher_that_is_slow_is_told_so(rpc: Rpc):
     await rpc.create(gateway="pull")
     await rpc.add(whole(2))
     hosted = rpc.hosted()
-    hosted.feed = Feed(kept_changes=4)
+    hosted.feed = Feed(max_behind_bytes=2 * CHANGE_BYTES)
     hosted.feed.start_from(1)
     call = rpc.watch()
     await read(call, 1)
@@ -351,7 +352,7 @@ async def test_there_are_only_so_many_watchers(rpc: Rpc):
         await first.read()
         await first.read()
         second = small.watch(after_revision=0, progress_interval=duration(0.05))
-        with refused("UNAVAILABLE", "TOO_MANY_WATCHERS"):
+        with refused("RESOURCE_EXHAUSTED", "TOO_MANY_WATCHERS"):
             await second.read()
         first.cancel()
         await settled(lambda: not small.hosted().feed.watchers, "the place")

@@ -10,14 +10,17 @@ from grpc_status import rpc_status
 from swarmd._pb.swarm.v1 import scheduler_service_pb2 as scheduler_pb
 from swarmd.core.errors import (
     AlreadyExistsError,
+    BusyError,
     FailedPreconditionError,
     InvalidInputError,
     LimitExceededError,
     NotFoundError,
+    PermissionDeniedError,
     RevisionGoneError,
     StorageError,
     StorageFullError,
     SwarmdError,
+    UnauthenticatedError,
     UnavailableError,
 )
 
@@ -33,6 +36,8 @@ CODES: dict[type[SwarmdError], grpc.StatusCode] = {
     FailedPreconditionError: grpc.StatusCode.FAILED_PRECONDITION,
     RevisionGoneError: grpc.StatusCode.OUT_OF_RANGE,
     LimitExceededError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
     StorageFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     StorageError: grpc.StatusCode.UNAVAILABLE,
@@ -67,7 +72,7 @@ def to_update_error(error: SwarmdError) -> scheduler_pb.UpdateError:
 
 
 def _more_details(error: SwarmdError) -> list[Message]:
-    if isinstance(error, (UnavailableError, StorageError)):
+    if isinstance(error, (UnavailableError, StorageError, BusyError)):
         return [error_details_pb2.RetryInfo(retry_delay=Duration(seconds=RETRY_SECONDS))]
     if isinstance(error, FailedPreconditionError):
         violation = error_details_pb2.PreconditionFailure.Violation(

@@ -1,18 +1,30 @@
-"""One interceptor for every RPC: exceptions become statuses; what nobody expected is INTERNAL and in the log."""
+"""One interceptor for every RPC of a door: who may call, how much at once, and exceptions become statuses.
+
+What nobody expected is INTERNAL and in the log. Knows nothing of what the handlers do.
+"""
 
 import asyncio
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import structlog
+from google.protobuf.message import DecodeError
 
-from swarmd.core.errors import SwarmdError, UnavailableError
+from swarmd.core.errors import InvalidInputError, LimitExceededError, SwarmdError, UnavailableError
+from swarmd.loggers import get_logger
+from swarmd.observing.subject import REFUSAL
 from swarmd.rpc.errors import to_status
+from swarmd.rpc.guard import OPEN_SERVICE, Guard
+from swarmd.rpc.headers import HeaderBound
+from swarmd.rpc.traffic import Connections, Traffic
+from swarmd.rpc.under_way import CallsUnderWay, StreamUnderWay
+from swarmd.tokens import Grant
 
-log = structlog.get_logger("swarmd.rpc")
+log = get_logger("swarmd.rpc")
 
 OWN_SERVICES = "/swarm.v1."
 
@@ -25,106 +37,189 @@ else:
     Context = Handler = object
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps each handler; knows nothing of what the handlers do."""
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """In the place of a message that is not taken: why."""
 
-    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
-        """`check` raises when none of our own services may be called just now."""
+    error: SwarmdError
+
+
+class DoorKeeper(grpc.aio.ServerInterceptor):
+    """Wraps each handler of one door."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        traffic: Traffic,
+        *,
+        connections: Connections | None = None,
+        check: Check = lambda: None,
+        under_way: CallsUnderWay | None = None,
+    ) -> None:
+        """`check` raises when none of our own services may be called just now.
+
+        `connections` is for doors whose peers have addresses.
+        """
+        self._guard = guard
+        self._traffic = traffic
+        self._connections = connections
         self._check = check
-        self._answering: set[asyncio.Task[object]] = set()
-
-    async def answered(self, grace: float) -> None:
-        """Wait, no longer than the grace time, until every call under way that answers once has done so."""
-        if self._answering:
-            await asyncio.wait(self._answering, timeout=grace)
+        self._under_way = under_way or CallsUnderWay()
+        self._headers = HeaderBound()
+        self._handlers: dict[tuple[str, Grant], Handler] = {}
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """The handler with its errors mapped."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return handler
-        name = handler_call_details.method
-        check = self._check if name.startswith(OWN_SERVICES) else _no_check
+        """The handler behind what is checked for each call; without a right token nothing of a message is read."""
+        method = handler_call_details.method
+        try:
+            self._headers.check(handler_call_details.invocation_metadata)
+            grant = self._guard.admit(method, handler_call_details.invocation_metadata)
+        except SwarmdError as error:
+            return _refusing(error, method)
+        known = self._handlers.get((method, grant))
+        if known is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            known = self._handlers[method, grant] = self._wrapped(handler, method, grant)
+        return known
+
+    def _wrapped(self, handler: Handler, method: str, grant: Grant) -> Handler:
+        entered = functools.partial(self._entered, method=method, grant=grant)
         if handler.unary_unary:
-            return _remade(grpc.unary_unary_rpc_method_handler, self._answer(handler.unary_unary, name, check), handler)
+            answer = self._answer(handler.unary_unary, method, entered)
+            return self._remade(grpc.unary_unary_rpc_method_handler, answer, handler)
         if handler.stream_unary:
-            answer = self._answer(handler.stream_unary, name, check)
-            return _remade(grpc.stream_unary_rpc_method_handler, answer, handler)
+            answer = self._answer(handler.stream_unary, method, entered)
+            return self._remade(grpc.stream_unary_rpc_method_handler, answer, handler)
         if handler.unary_stream:
-            stream = _streaming(handler.unary_stream, name, check)
-            return _remade(grpc.unary_stream_rpc_method_handler, stream, handler)
+            stream = self._stream(handler.unary_stream, method, entered)
+            return self._remade(grpc.unary_stream_rpc_method_handler, stream, handler)
         if handler.stream_stream:
-            stream = _streaming(handler.stream_stream, name, check)
-            return _remade(grpc.stream_stream_rpc_method_handler, stream, handler)
+            stream = self._stream(handler.stream_stream, method, entered)
+            return self._remade(grpc.stream_stream_rpc_method_handler, stream, handler)
         return handler
 
-    def _answer(self, behavior: Callable[..., Any], name: str, check: Check) -> Callable[..., Any]:
-        call = _answering(behavior, name, check)
+    @contextmanager
+    def _entered(self, context: Context, *, method: str, grant: Grant) -> Iterator[None]:
+        """For the time of one call that is let in."""
+        peer = context.peer()
+        if self._connections is not None:
+            self._connections.admit(peer)
+        client = peer if self._connections is None else peer.rpartition(":")[0]
+        with self._traffic.call(client, grant, is_open=method.startswith(OPEN_SERVICE)):
+            if method.startswith(OWN_SERVICES):
+                self._check()
+            yield
+
+    def _answer(self, behavior: Callable[..., Any], name: str, entered: Callable[[Context], Any]) -> Callable[..., Any]:
+        @functools.wraps(behavior)
+        async def call(request: object, context: Context) -> object:
+            self._under_way.note_answering()
+            try:
+                with entered(context):
+                    _check_read(request)
+                    return await behavior(request, context)
+            except Exception as error:
+                await _end(error, context, name)
+                raise  # not reached: the context raises to end the call
+
+        return call
+
+    def _stream(self, behavior: Callable[..., Any], name: str, entered: Callable[[Context], Any]) -> Callable[..., Any]:
+        is_own = name.startswith(OWN_SERVICES)
 
         @functools.wraps(behavior)
-        async def counted(request: object, context: Context) -> object:
-            task = asyncio.current_task()
-            if task is not None:
-                self._answering.add(task)
-                task.add_done_callback(self._answering.discard)
-            return await call(request, context)
+        async def call(request: object, context: Context) -> AsyncIterator[object]:
+            stream = self._under_way.note_streaming() if is_own else StreamUnderWay()
+            try:
+                with entered(context):
+                    _check_read(request)
+                    responses = behavior(request, context)
+                    if inspect.iscoroutine(responses):  # grpcio's health service writes to the context itself
+                        await responses
+                        return
+                    async for response in responses:
+                        stream.is_with_client = True
+                        yield response
+                        stream.is_with_client = False
+                        self._under_way.note_sent()
+            except Exception as error:  # noqa: BLE001 - every exception ends as a status
+                await _end(error, context, name)
+            finally:
+                stream.is_with_client = True
 
-        return counted
+        return call
 
+    def _remade(self, make: Callable[..., Handler], behavior: object, handler: Handler) -> Handler:
+        """The same kind of handler, which refuses messages by our own word: gRPC's does not name the limit."""
+        read, limit = handler.request_deserializer, self._traffic.limits.max_message_bytes
+        streams = bool(handler.request_streaming)
 
-def _no_check() -> None:
-    return
+        def bounded(message: bytes) -> object:
+            try:
+                return self._read(message, read, limit)
+            except SwarmdError as error:
+                if streams:
+                    raise
+                return Unread(error)  # gRPC would end the call by a word of its own
 
+        return make(behavior, request_deserializer=bounded, response_serializer=handler.response_serializer)
 
-def _remade(make: Callable[..., Handler], behavior: object, handler: Handler) -> Handler:
-    return make(
-        behavior,
-        request_deserializer=handler.request_deserializer,
-        response_serializer=handler.response_serializer,
-    )
-
-
-def _answering(behavior: Callable[..., Any], name: str, check: Check) -> Callable[..., Any]:
-    @functools.wraps(behavior)
-    async def call(request: object, context: Context) -> object:
+    def _read(self, message: bytes, read: Callable[[bytes], object] | None, limit: int) -> object:
+        if len(message) > limit:
+            what = f"max_message_bytes: a message of {len(message)} bytes; send at most {limit}, in several messages"
+            raise LimitExceededError(what, reason="MESSAGE_TOO_LARGE", metadata={"limit": "max_message_bytes"})
         try:
-            check()
-            return await behavior(request, context)
-        except Exception as error:
-            await _end(error, context, name)
-            raise  # not reached: the context raises to end the call
-
-    return call
+            return message if read is None else read(message)
+        except DecodeError:
+            what = "message: its bytes are none of this method's messages, or a text in it is no UTF-8"
+            raise InvalidInputError(what, reason="MALFORMED_MESSAGE", field="message") from None
 
 
-def _streaming(behavior: Callable[..., Any], name: str, check: Check) -> Callable[..., Any]:
-    @functools.wraps(behavior)
-    async def call(request: object, context: Context) -> AsyncIterator[object]:
-        try:
-            check()
-            responses = behavior(request, context)
-            if inspect.iscoroutine(responses):  # it writes to the context itself, as grpcio's own health service does
-                await responses
-                return
-            async for response in responses:
-                yield response
-        except Exception as error:  # noqa: BLE001 - every exception ends as a status
-            await _end(error, context, name)
+def _check_read(request: object) -> None:
+    if type(request) is Unread:
+        raise request.error
 
-    return call
+
+def _refusing(error: SwarmdError, name: str) -> Handler:
+    """A handler that reads nothing of what the caller has to say."""
+
+    async def refuse(request_iterator: object, context: Context) -> None:
+        del request_iterator
+        await _end(error, context, name)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 async def _end(error: Exception, context: Context, name: str) -> None:
     """End the call with the status of the error; an abort that the handler itself began goes on."""
     if isinstance(error, SwarmdError):
-        quiet = not isinstance(error, UnavailableError)
+        REFUSAL.set(error.reason)
+        quiet = not isinstance(error, UnavailableError) or error.reason == "DRAINING"
         log.log(10 if quiet else 30, "call refused", rpc=name, reason=error.reason, error=error.message)
-        await context.abort_with_status(to_status(error))
+        try:
+            await context.abort_with_status(to_status(error))
+        except grpc.aio.AbortError as abort:
+            asyncio.get_running_loop().call_soon(_forget, abort)
+            raise
     if isinstance(error, (grpc.aio.AbortError, grpc.aio.UsageError)):
         raise error
+    if isinstance(error, NotImplementedError):  # grpcio's health service leaves one of its methods out
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
     log.error("call failed", rpc=name, exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, "an error inside swarmd; its log says more")
+
+
+def _forget(abort: grpc.aio.AbortError) -> None:
+    """Let go of the frames that an abort went through.
+
+    They know the call, and the call knows the abort: its headers, which may be large, would stay until Python looks for
+    such circles, and it does so seldom.
+    """
+    abort.__traceback__ = None
+    abort.__context__ = None

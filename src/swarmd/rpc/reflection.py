@@ -57,5 +57,4 @@ def add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    generic = grpc.method_handlers_generic_handler(REFLECTION_V1, {"ServerReflectionInfo": handler})
-    server.add_generic_rpc_handlers((generic,))
+    server.add_registered_method_handlers(REFLECTION_V1, {"ServerReflectionInfo": handler})

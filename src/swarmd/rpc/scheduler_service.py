@@ -13,7 +13,7 @@ from swarmd.host.registry import Registry
 from swarmd.host.requests import fingerprint
 from swarmd.rpc import answers
 from swarmd.rpc.errors import to_update_error
-from swarmd.rpc.streams import Messages, OpenStreams
+from swarmd.rpc.streams import Messages, OpenStreams, stopping
 from swarmd.wire import from_proto, to_proto
 
 UNANSWERED_UPDATES = 64
@@ -70,6 +70,7 @@ class SchedulerServicer(scheduler_service_pb2_grpc.SchedulerServiceServicer):
         self, request_iterator: AsyncIterator[pb.ApplyUpdateRequest], context: Context
     ) -> AsyncIterator[pb.ApplyUpdateResponse]:
         """News in, answers out, in order. A wrong message is answered with an error and the stream goes on."""
+        del context
         answered: asyncio.Queue[asyncio.Future[pb.ApplyUpdateResponse] | None] = asyncio.Queue(UNANSWERED_UPDATES)
         messages = self._streams.read(request_iterator)
         reading = asyncio.create_task(self._read_updates(messages, answered))
@@ -78,7 +79,7 @@ class SchedulerServicer(scheduler_service_pb2_grpc.SchedulerServiceServicer):
                 yield await answer
             await reading
             if not messages.ended:
-                await self._streams.abort(context)
+                raise stopping()
         finally:
             reading.cancel()
 
@@ -107,7 +108,7 @@ class SchedulerServicer(scheduler_service_pb2_grpc.SchedulerServiceServicer):
             swarm = self._registry.get(swarm_id)
             revision = swarm.state.revision
             from_proto.check_size(request.update)
-            applied = swarm.apply(from_proto.state_update(request.update))
+            applied = swarm.apply(from_proto.state_update(request.update, swarm.limits.texts))
         except SwarmdError as error:
             answer.set_result(_refused(request, error, revision))
             return answer

@@ -7,51 +7,62 @@ from typing import Generic, TypeVar
 
 import grpc
 
+from swarmd.core.errors import UnavailableError
+
 T = TypeVar("T")
+
+
+QUIET_SECONDS = 1.0
+"""How long the daemon waits for the next chunk of a load when it is about to stop."""
+
+
+def stopping() -> UnavailableError:
+    """The error that a stream ends with because the daemon stops."""
+    return UnavailableError("the daemon stops; send again what was not answered when it is back", reason="DRAINING")
 
 
 class OpenStreams:
     """The handlers that wait for their clients' next message."""
 
     def __init__(self) -> None:
-        self._reading: set[asyncio.Task[object]] = set()
+        self._waits: set[_Wait] = set()
         self._closing = False
+        self._hurried = False
 
     def is_open(self) -> bool:
         """Whether streams are still read."""
         return not self._closing
 
-    async def requests(
-        self, request_iterator: AsyncIterator[T], context: "grpc.aio.ServicerContext[object, object]"
-    ) -> AsyncIterator[T]:
-        """The messages of a stream; UNAVAILABLE once the daemon stops, after what was read has been answered."""
-        messages = Messages(self, request_iterator)
+    async def requests(self, request_iterator: AsyncIterator[T]) -> AsyncIterator[T]:
+        """The messages of a stream that is answered once, at its end. Raises UnavailableError once the daemon stops.
+
+        When it is about to, the stream may go on for as long as its client has something to say.
+        """
+        messages = Messages(self, request_iterator, hurried=True)
         async for request in messages:
             yield request
         if not messages.ended:
-            await self.abort(context)
+            raise stopping()
 
     def read(self, request_iterator: AsyncIterator[T]) -> "Messages[T]":
         """The messages of a stream until it ends or the daemon stops."""
         return Messages(self, request_iterator)
 
     @contextlib.contextmanager
-    def waiting(self) -> "Iterator[asyncio.Task[object]]":
+    def waiting(self, *, hurried: bool) -> "Iterator[_Wait]":
         """While the next message is waited for, the stop of the daemon may cancel it."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a stream is read outside of its handler")
-        self._reading.add(task)
+        wait = _Wait(task, hurried)
+        self._waits.add(wait)
+        if self._hurried:
+            wait.hurry()
         try:
-            yield task
+            yield wait
         finally:
-            self._reading.discard(task)
-
-    async def abort(self, context: "grpc.aio.ServicerContext[object, object]") -> None:
-        """End a call because the daemon stops."""
-        await context.abort(
-            grpc.StatusCode.UNAVAILABLE, "the daemon stops; send again what was not answered when it is back"
-        )
+            self._waits.discard(wait)
+            wait.over()
 
     async def confirm_end(self, context: "grpc.aio.ServicerContext[object, object]") -> None:
         """Return when the client half-closed; be cancelled when its stream broke, which gRPC shows as an end, too.
@@ -61,19 +72,54 @@ class OpenStreams:
         """
         await context.send_initial_metadata(())
 
+    def hurry(self) -> None:
+        """Wait no longer than a moment for each message of the streams that are answered once."""
+        self._hurried = True
+        for wait in tuple(self._waits):
+            wait.hurry()
+
     def close(self) -> None:
         """Stop reading; every stream ends as soon as its last answer is out."""
         self._closing = True
-        for task in tuple(self._reading):
-            task.cancel()
+        for wait in tuple(self._waits):
+            wait.cut()
+
+
+class _Wait:
+    """A handler waits for a message."""
+
+    def __init__(self, task: "asyncio.Task[object]", hurried: bool) -> None:
+        self._task = task
+        self._may_hurry = hurried
+        self._timer: asyncio.TimerHandle | None = None
+        self.is_cut = False
+
+    def hurry(self) -> None:
+        if self._may_hurry and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(QUIET_SECONDS, self.cut)
+
+    def cut(self) -> None:
+        """Let the handler go on without a message."""
+        if not self.is_cut:
+            self.is_cut = True
+            self._task.cancel()
+
+    def over(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def take_back(self) -> None:
+        """The handler goes on: it was not cancelled by its client."""
+        self._task.uncancel()
 
 
 class Messages(Generic[T]):
     """The messages of one stream."""
 
-    def __init__(self, streams: OpenStreams, request_iterator: AsyncIterator[T]) -> None:
+    def __init__(self, streams: OpenStreams, request_iterator: AsyncIterator[T], *, hurried: bool = False) -> None:
         self._streams = streams
         self._iterator = aiter(request_iterator)
+        self._hurried = hurried
         self.ended = False
         """Whether the client ended it; otherwise the daemon stops."""
 
@@ -83,14 +129,14 @@ class Messages(Generic[T]):
     async def __anext__(self) -> T:
         if not self._streams.is_open():
             raise StopAsyncIteration
-        with self._streams.waiting() as task:
+        with self._streams.waiting(hurried=self._hurried) as wait:
             try:
                 return await anext(self._iterator)
             except StopAsyncIteration:
                 self.ended = True
                 raise
             except asyncio.CancelledError:
-                if self._streams.is_open():
+                if not wait.is_cut:
                     raise
-                task.uncancel()
+                wait.take_back()
         raise StopAsyncIteration

@@ -11,7 +11,7 @@ from swarmd.core.columns import TaskColumns
 from swarmd.core.errors import LimitExceededError
 from swarmd.core.events import Configured
 from swarmd.core.loading import Load, check_limit
-from swarmd.core.model import MAX_LABEL_BYTES, MAX_REASON_BYTES, Array, TaskResources
+from swarmd.core.model import Array, TaskResources
 from swarmd.core.update import StateUpdate
 from swarmd.host.registry import Registry
 from swarmd.host.requests import fingerprint
@@ -35,7 +35,7 @@ class SwarmServicer(swarm_service_pb2_grpc.SwarmServiceServicer):
     async def CreateSwarm(self, request: pb.CreateSwarmRequest, context: Context) -> pb.CreateSwarmResponse:  # noqa: N802
         """Make a swarm, once for each request_id."""
         del context
-        from_proto.check_swarm(request.swarm)
+        from_proto.check_swarm(request.swarm, self._registry.limits.texts)
         settings = from_proto.swarm_settings(request.swarm)
         asked = fingerprint(request.swarm.SerializeToString(deterministic=True))
         swarm = await self._registry.created.once(
@@ -66,7 +66,7 @@ class SwarmServicer(swarm_service_pb2_grpc.SwarmServiceServicer):
         if "workflow_run_status" in fields:
             status = from_proto.run_status(wanted.workflow_run_status, "swarm.workflow_run_status")
             update.workflow_run_status = status
-        from_proto.check_text(wanted.display_name, "swarm.display_name", MAX_LABEL_BYTES)
+        swarm.limits.texts.check("label", wanted.display_name, "swarm.display_name")
         await swarm.configure(
             Configured(
                 paused=wanted.paused if "paused" in fields else None,
@@ -90,7 +90,7 @@ class SwarmServicer(swarm_service_pb2_grpc.SwarmServiceServicer):
         """Load chunks as one unit, once for each request_id."""
         self._registry.refuse_when_draining()
         loading = _Loading(self._registry)
-        async for request in self._streams.requests(request_iterator, context):
+        async for request in self._streams.requests(request_iterator):
             await loading.take(request)
         await self._streams.confirm_end(context)
         swarm, load = await loading.complete()
@@ -127,7 +127,7 @@ class SwarmServicer(swarm_service_pb2_grpc.SwarmServiceServicer):
         """End tasks for good."""
         del context
         swarm = self._registry.get(request.swarm_id)
-        from_proto.check_text(request.reason, "reason", MAX_REASON_BYTES)
+        swarm.limits.texts.check("reason", request.reason, "reason")
         change = await swarm.cancel(from_proto.selector(request.selector), request.reason)
         return pb.CancelTasksResponse(
             cancelled_count=change.changed_count, final_count=change.left_alone_count, revision=change.revision
@@ -137,7 +137,7 @@ class SwarmServicer(swarm_service_pb2_grpc.SwarmServiceServicer):
         """Take final tasks back."""
         del context
         swarm = self._registry.get(request.swarm_id)
-        from_proto.check_text(request.reason, "reason", MAX_REASON_BYTES)
+        swarm.limits.texts.check("reason", request.reason, "reason")
         change = await swarm.reset(
             from_proto.selector(request.selector),
             include_downstreams=request.include_downstreams,

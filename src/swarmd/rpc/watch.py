@@ -7,6 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from swarmd._pb.swarm.v1 import state_pb2
 from swarmd._pb.swarm.v1 import swarm_service_pb2 as pb
 from swarmd.core.change import Change
+from swarmd.core.errors import LimitExceededError
 from swarmd.core.update import StatusGroup
 from swarmd.host.feed import DELETED, FeedClosedError, SlowWatcherError
 from swarmd.host.swarm import HostedSwarm
@@ -48,8 +49,9 @@ async def watch(swarm: HostedSwarm, request: pb.WatchSwarmRequest) -> AsyncItera
             if change.finished and request.until_finished:
                 yield _end(swarm, revision, pb.WatchEnd.REASON_FINISHED)
                 return
-    except SlowWatcherError:
+    except SlowWatcherError as slow:
         yield _end(swarm, revision, pb.WatchEnd.REASON_SLOW_WATCHER)
+        raise _too_slow(slow.limit, revision) from None
     except FeedClosedError as closed:
         reason = pb.WatchEnd.REASON_DELETED if closed.why == DELETED else pb.WatchEnd.REASON_DRAINING
         yield _end(swarm, revision, reason)
@@ -113,6 +115,14 @@ def _progress(swarm: HostedSwarm, revision: int) -> pb.WatchSwarmResponse:
 def _end(swarm: HostedSwarm, revision: int, reason: pb.WatchEnd.Reason) -> pb.WatchSwarmResponse:
     end = pb.WatchEnd(reason=reason, resume_revision=revision, outcome=OUTCOME_TO_PB[swarm.state.outcome])
     return pb.WatchSwarmResponse(revision=revision, event_time=_now(swarm), end=end)
+
+
+def _too_slow(limit: int, revision: int) -> LimitExceededError:
+    """What the stream ends with after its last word."""
+    setting = "max_queued_bytes_per_watcher"
+    message = f"{setting}: {limit} bytes of changes wait for this watcher; read faster, and resume after {revision}"
+    metadata = {"limit": setting, "resume_revision": str(revision)}
+    return LimitExceededError(message, reason="SLOW_WATCHER", metadata=metadata)
 
 
 def _now(swarm: HostedSwarm) -> Timestamp | None:

@@ -1,0 +1,1 @@
+"""Random and mutated bytes at the port, as messages of every RPC, and at the validator behind them."""
