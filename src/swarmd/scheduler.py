@@ -28,6 +28,7 @@ from swarmd.gateways.contract import (
     Refusal,
     ServerGateway,
 )
+from swarmd.observing.subject import BATCH
 
 log = logging.getLogger(__name__)
 
@@ -198,6 +199,7 @@ class Scheduler:
 
     async def _queue(self, batch: Batch, run: "_Run") -> None:
         """One call to the gateway and what follows from its outcome."""
+        BATCH.set(batch.batch_id)
         try:
             decision = _decision(batch, await self._gateway.queue_batch(batch) or QueueOutcome())
         except BatchRefusedError as error:

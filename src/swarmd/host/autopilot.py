@@ -1,16 +1,17 @@
 """Autopilot: the daemon ticks a swarm by itself whenever there is work, so that it goes on without its client."""
 
 import asyncio
+import contextvars
 from typing import TYPE_CHECKING
 
-import structlog
-
 from swarmd.core.errors import StorageError
+from swarmd.loggers import get_logger
+from swarmd.observing.subject import SWARM
 
 if TYPE_CHECKING:
     from swarmd.host.swarm import HostedSwarm
 
-log = structlog.get_logger("swarmd.autopilot")
+log = get_logger("swarmd.autopilot")
 
 TICK_SECONDS = 0.5
 """How long a tick waits for slow calls before the next one may start what became ready meanwhile."""
@@ -37,19 +38,22 @@ class Autopilot:
     def turn(self, *, on: bool) -> None:
         """On or off. A tick that is under way when it is turned off ends by itself."""
         if on and self._task is None:
-            self._task = asyncio.create_task(self._fly(), name=f"autopilot {self._swarm.swarm_id}")
+            # With a context of its own: what it does belongs to no call, also not to the one that turned it on.
+            name, own = f"autopilot {self._swarm.swarm_id}", contextvars.Context()
+            self._task = asyncio.create_task(self._fly(), name=name, context=own)
         elif not on and self._task is not None:
             self._task.cancel()
             self._task = None
 
     async def _fly(self) -> None:
+        SWARM.set(self._swarm.swarm_id)
         pause = 0.0
         while True:
             if not self._swarm.state.has_work():
                 await self._swarm.wait_for_change(None)
                 continue
             try:
-                update = await self._swarm.scheduler.tick(TICK_SECONDS)
+                update = await self._swarm.iterate(TICK_SECONDS)
             except StorageError:  # the journal has said so, and tries until it can
                 await asyncio.sleep(FULL_DISK_PAUSE_SECONDS)
                 continue

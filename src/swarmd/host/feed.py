@@ -10,16 +10,20 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from swarmd.core.change import Change
-from swarmd.core.errors import RevisionGoneError, UnavailableError
+from swarmd.core.errors import BusyError, RevisionGoneError
 
-KEPT_CHANGES = 20_000
-KEPT_IDS = 2_000_000
-CHANGE_WEIGHT = 20
-"""What a change costs beside its ids, in ids."""
+MAX_BEHIND_BYTES = 16 << 20
+ID_BYTES = 12
+CHANGE_BYTES = 800
+"""What a change costs beside its ids and reasons."""
 
 
 class SlowWatcherError(Exception):
     """The watcher fell too far behind; it may resume from the last revision that it got."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"more than {limit} bytes of changes wait for the watcher")
+        self.limit = limit
 
 
 class FeedClosedError(Exception):
@@ -43,18 +47,19 @@ DELETED = Closing("deleted")
 @dataclass(slots=True)
 class _Kept:
     change: Change
-    weight_before: int
-    """The weight of all changes before it."""
+    bytes_before: int
+    """The size of all changes before it."""
 
 
 class Feed:
     """The latest changes of a swarm, and a bell that rings when one comes."""
 
-    def __init__(self, *, kept_changes: int = KEPT_CHANGES, kept_ids: int = KEPT_IDS, max_watchers: int = 1000) -> None:
+    def __init__(self, *, max_behind_bytes: int = MAX_BEHIND_BYTES, max_watchers: int = 1000) -> None:
+        """Twice as much is kept as a watcher may be behind: who was ended can resume."""
         self._kept: deque[_Kept] = deque()
-        self._kept_changes, self._kept_ids = kept_changes, kept_ids
+        self._max_behind, self._kept_bytes = max_behind_bytes, 2 * max_behind_bytes
         self._max_watchers = max_watchers
-        self._weight = 0
+        self._bytes = 0
         self._revision = 0
         self._bell = asyncio.Event()
         self._closing: Closing | None = None
@@ -62,12 +67,10 @@ class Feed:
 
     def publish(self, change: Change) -> None:
         """Take in the next change; the oldest are forgotten when there are too many. Costs no more with watchers."""
-        self._kept.append(_Kept(change, self._weight))
-        self._weight += CHANGE_WEIGHT + sum(len(group.task_ids) for group in change.task_statuses)
+        self._kept.append(_Kept(change, self._bytes))
+        self._bytes += _size(change)
         self._revision = change.revision
-        while len(self._kept) > self._kept_changes or self._weight - self._kept[0].weight_before > self._kept_ids:
-            if len(self._kept) == 1:
-                break
+        while len(self._kept) > 1 and self._bytes - self._kept[0].bytes_before > self._kept_bytes:
             self._kept.popleft()
         self._ring()
 
@@ -95,21 +98,21 @@ class Feed:
         """Every change after this revision; None whenever nothing came for so long.
 
         Ends with SlowWatcherError when half of what is kept has passed the watcher by (or half of what was left between
-        where it resumed and where changes are forgotten), and with FeedClosedError.
+        where it resumed and where changes are forgotten), and with FeedClosedError. Raises BusyError when
+        there are too many watchers.
         """
         if self.watchers >= self._max_watchers:
             message = f"max_watchers_per_swarm: {self._max_watchers} watchers are there already; try again later"
-            raise UnavailableError(message, reason="TOO_MANY_WATCHERS", metadata={"limit": "max_watchers_per_swarm"})
+            metadata = {"limit": "max_watchers_per_swarm"}
+            raise BusyError(message, reason="TOO_MANY_WATCHERS", metadata=metadata)
         self.watchers += 1
-        allowed = (
-            _halfway(self._weight_after(after_revision), self._kept_ids),
-            _halfway(self._revision - after_revision, self._kept_changes),
-        )
+        behind = self._bytes_after(after_revision)
+        allowed = max(behind, (behind + self._kept_bytes) // 2)
         try:
             while True:
                 bell = self._bell
                 if after_revision < self._revision:
-                    kept = self._next_after(after_revision, *allowed)
+                    kept = self._next_after(after_revision, allowed)
                     after_revision = kept.change.revision
                     yield kept.change
                 elif self._closing is not None:
@@ -119,17 +122,16 @@ class Feed:
         finally:
             self.watchers -= 1
 
-    def _next_after(self, revision: int, allowed_weight: int, allowed_changes: int) -> _Kept:
+    def _next_after(self, revision: int, allowed: int) -> _Kept:
         behind = self._revision - revision
-        too_far = behind > allowed_changes or (behind > 1 and self._weight_after(revision) > allowed_weight)
-        if behind > len(self._kept) or too_far:
-            raise SlowWatcherError
+        if behind > len(self._kept) or (behind > 1 and self._bytes_after(revision) > allowed):
+            raise SlowWatcherError(self._max_behind)
         return self._kept[len(self._kept) - behind]
 
-    def _weight_after(self, revision: int) -> int:
-        """What the kept changes after this revision weigh together."""
+    def _bytes_after(self, revision: int) -> int:
+        """The size of the kept changes after this revision together."""
         behind = min(self._revision - revision, len(self._kept))
-        return self._weight - self._kept[len(self._kept) - behind].weight_before if behind > 0 else 0
+        return self._bytes - self._kept[len(self._kept) - behind].bytes_before if behind > 0 else 0
 
     def _ring(self) -> None:
         """Wake all who wait, and hang up a new bell for the next change."""
@@ -137,9 +139,10 @@ class Feed:
         self._bell = asyncio.Event()
 
 
-def _halfway(behind: int, kept: int) -> int:
-    """How far behind a watcher may fall that begins so far behind, when so much is kept."""
-    return max(behind, (behind + kept) // 2)
+def _size(change: Change) -> int:
+    """About what a change takes, here and on its way to a watcher."""
+    groups = change.task_statuses
+    return CHANGE_BYTES + sum(ID_BYTES * len(group.task_ids) + len(group.reason) for group in groups)
 
 
 async def _rings(bell: asyncio.Event, seconds: float) -> bool:

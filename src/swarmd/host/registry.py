@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import structlog
-
 from swarmd.core.errors import (
     AlreadyExistsError,
     DamagedError,
@@ -36,8 +34,12 @@ from swarmd.journal.contract import Journal
 from swarmd.journal.directory import StateDirectory
 from swarmd.journal.journal import SwarmJournal
 from swarmd.journal.store import SwarmStore
+from swarmd.loggers import get_logger
+from swarmd.observing.gateway import ObservedGateway
+from swarmd.observing.observer import UNOBSERVED, Observer
+from swarmd.observing.subject import SWARM
 
-log = structlog.get_logger("swarmd.registry")
+log = get_logger("swarmd.registry")
 
 T = TypeVar("T")
 
@@ -75,6 +77,7 @@ class Registry:
         log_directory: Path | None = None,
         max_swarms: int = 1000,
         limits: HostLimits | None = None,
+        observer: Observer = UNOBSERVED,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Without a directory all swarms live in memory."""
@@ -95,7 +98,8 @@ class Registry:
         self._deleting: dict[str, asyncio.Task[None]] = {}
         self._log_directory = log_directory
         self._max_swarms = max_swarms
-        self._limits = limits or HostLimits()
+        self._observer = observer
+        self.limits = limits or HostLimits()
         self._clock = clock
 
     async def start(self) -> None:
@@ -121,7 +125,7 @@ class Registry:
         taken_up: list[tuple[HostedSwarm, int]] = []
         for store in self._directory.stores():
             swarm_id = store.folder.name
-            feed = Feed(max_watchers=self._limits.max_watchers)
+            feed = Feed(max_watchers=self.limits.max_watchers, max_behind_bytes=self.limits.max_queued_bytes)
             begun = time.monotonic()
             try:
                 recovered = await asyncio.to_thread(store.recover, feed.publish)
@@ -218,12 +222,19 @@ class Registry:
         """Put everything around a swarm, and know it from now on."""
         journal: Journal | None = None
         if store is not None:
-            journal = SwarmJournal(store, self._pool, seq, swarm, self._look_at_trouble)
+            journal = SwarmJournal(store, self._pool, seq, swarm, self._look_at_trouble, self._observer)
             journal.start()
         swarm_id = swarm.state.swarm_id
         logs = self._log_directory / swarm_id if self._log_directory and gateway.name == "local" else None
         hosted = HostedSwarm(
-            swarm, gateway, journal=journal, feed=feed, log_directory=logs, limits=self._limits, clock=self._clock
+            swarm,
+            gateway if self._observer is UNOBSERVED else ObservedGateway(gateway, self._observer),
+            journal=journal,
+            feed=feed,
+            log_directory=logs,
+            limits=self.limits,
+            observer=self._observer,
+            clock=self._clock,
         )
         self._swarms[swarm_id] = hosted
         if swarm.created.request_id:
@@ -259,7 +270,10 @@ class Registry:
         return gateway
 
     def get(self, swarm_id: str) -> HostedSwarm:
-        """The swarm; with an empty id the only one there is. Raises NotFoundError or InvalidInputError."""
+        """The swarm that a call is about; with an empty id the only one there is.
+
+        Raises NotFoundError or InvalidInputError.
+        """
         self.last_call = self._clock()
         if swarm_id:
             swarm = self._swarms.get(swarm_id)
@@ -270,9 +284,12 @@ class Registry:
             if swarm is None:
                 message = f"swarm_id: no swarm {swarm_id!r} here; ListSwarms shows those there are"
                 raise NotFoundError(message, reason="UNKNOWN_SWARM", field="swarm_id")
+            SWARM.set(swarm_id)
             return swarm
         if len(self._swarms) == 1:
-            return next(iter(self._swarms.values()))
+            swarm = next(iter(self._swarms.values()))
+            SWARM.set(swarm.swarm_id)
+            return swarm
         if not self._swarms:
             message = "swarm_id: there is no swarm yet; make one with CreateSwarm"
             raise NotFoundError(message, reason="UNKNOWN_SWARM", field="swarm_id")
@@ -341,13 +358,15 @@ class Registry:
             raise UnavailableError("the daemon stops; try again when it is back", reason="DRAINING")
 
     async def drain(self, grace: float) -> None:
-        """Nothing new; what is under way finishes within the grace time; watchers get their last message."""
+        """Nothing new; what is under way finishes within the grace time."""
         self.draining = True
         if self._deleting:
             await asyncio.wait(self._deleting.values(), timeout=grace)
-        swarms = self.all()
-        await asyncio.gather(*(swarm.drain(grace) for swarm in swarms))
-        for swarm in swarms:
+        await asyncio.gather(*(swarm.drain(grace) for swarm in self.all()))
+
+    def dismiss_watchers(self) -> None:
+        """Let every watcher have its last message."""
+        for swarm in self.all():
             swarm.close()
 
     async def close(self) -> None:

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import structlog
-
 from swarmd.core.change import Change
 from swarmd.core.columns import parts_of
 from swarmd.core.errors import FailedPreconditionError, LimitExceededError, SwarmdError
@@ -29,6 +27,7 @@ from swarmd.core.events import (
     Updated,
 )
 from swarmd.core.loading import KnownIds, Load, plan_load
+from swarmd.core.model import ALL_TEXTS, TextLimits
 from swarmd.core.reservations import at_engine, cancelled_at_engine
 from swarmd.core.selecting import Selector
 from swarmd.core.status import TaskStatus
@@ -37,15 +36,17 @@ from swarmd.core.update import StateUpdate, TaskStatuses
 from swarmd.gateways.contract import ServerGateway, SwarmInfo
 from swarmd.host.autopilot import Autopilot
 from swarmd.host.book import JournaledBook
-from swarmd.host.feed import DELETED, DRAINING, Closing, Feed
+from swarmd.host.feed import DELETED, DRAINING, MAX_BEHIND_BYTES, Closing, Feed
 from swarmd.host.requests import RequestLog, to_its_end
 from swarmd.host.ticks import TickAnswer, answer_again
 from swarmd.journal.contract import Journal, MemoryJournal
 from swarmd.journal.encoding import encode
 from swarmd.journal.faults import reach
+from swarmd.loggers import get_logger
+from swarmd.observing.observer import UNOBSERVED, Observer
 from swarmd.scheduler import DEFAULT_IN_FLIGHT, Scheduler, TickUpdate
 
-log = structlog.get_logger("swarmd.swarm")
+log = get_logger("swarmd.swarm")
 
 OTHERS_TURN_SECONDS = 0.005
 """Between the steps of a load: time for calls that came meanwhile to be answered."""
@@ -66,6 +67,9 @@ class HostLimits:
     max_tasks: int = 20_000_000
     max_watchers: int = 1000
     max_in_flight: int = DEFAULT_IN_FLIGHT
+    max_queued_bytes: int = MAX_BEHIND_BYTES
+    """How far a watcher may fall behind, in bytes of changes that wait for it."""
+    texts: TextLimits = ALL_TEXTS
 
 
 @contextlib.contextmanager
@@ -91,6 +95,7 @@ class HostedSwarm:
         feed: Feed | None = None,
         log_directory: Path | None = None,
         limits: HostLimits | None = None,
+        observer: Observer = UNOBSERVED,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`swarm` as it was made or recovered. Without a journal it lives in memory. `start` sets it going."""
@@ -101,11 +106,12 @@ class HostedSwarm:
         self.journal = journal or MemoryJournal()
         self.log_directory = log_directory
         self.limits = limits or HostLimits()
+        self._observer = observer
         self._clock = clock
         hands_out = gateway.capabilities.hands_out
         book = JournaledBook(swarm, self.journal, self._note, clock, hands_out=hands_out, came_back=self.wake)
         self.scheduler = Scheduler(gateway, self.state, max_in_flight=self.limits.max_in_flight, book=book)
-        self.feed = feed or Feed(max_watchers=self.limits.max_watchers)
+        self.feed = feed or Feed(max_watchers=self.limits.max_watchers, max_behind_bytes=self.limits.max_queued_bytes)
         self.ticks: RequestLog[bytes] = RequestLog(self._answered_tick)
         self.loads: RequestLog[LoadAnswer] = RequestLog(self._answered_load)
         self._loading = asyncio.Lock()
@@ -233,7 +239,7 @@ class HostedSwarm:
                 message = f"tasks: {total} would be more than max_tasks_per_swarm {self.limits.max_tasks} allows"
                 metadata = {"limit": "max_tasks_per_swarm"}
                 raise LimitExceededError(message, reason="TOO_MANY_TASKS", metadata=metadata)
-            plan = await asyncio.to_thread(plan_load, KnownIds.of(self.state.table), load)
+            plan = await asyncio.to_thread(plan_load, KnownIds.of(self.state.table), load, self.limits.texts)
             load_id = secrets.token_hex(8)
             event = Loaded(load_id, load.arrays, load.task_resources, request_id, asked, plan)
             with self.journal.without_snapshots():
@@ -338,9 +344,14 @@ class HostedSwarm:
         most = TICK_TASKS // max(1, min(self.scheduler.MAX_BATCH_SIZE, self.gateway.capabilities.largest_batch))
         bounded = min(max_batches or most, most)
         seconds = -1 if timeout is None else timeout
-        update = await self._unless_in_trouble(self.scheduler.tick(seconds, max_batches=bounded, request_id=request_id))
+        update = await self._unless_in_trouble(self.iterate(seconds, bounded, request_id))
         self.wake()
         return TickAnswer(update, self.state.ready_count, self.state.revision)
+
+    async def iterate(self, seconds: float, max_batches: int | None = None, request_id: str = "") -> TickUpdate:
+        """One scheduling iteration, as `Scheduler.tick` does it."""
+        with self._observer.tick(self.swarm_id):
+            return await self.scheduler.tick(seconds, max_batches=max_batches, request_id=request_id)
 
     def _outcome_is_under_way(self, request_id: str) -> bool:
         """Whether batches were taken for this request whose outcome is at the engine, or on its way to the disk."""

@@ -20,6 +20,7 @@ from swarmd.journal.faults import reach
 from swarmd.journal.segment import storage_error
 from swarmd.journal.snapshot import make_lasting
 from swarmd.journal.store import SwarmStore
+from swarmd.ownership import make_private
 
 FORMAT = 1
 _LEFTOVERS = (".creating-", ".deleted-")
@@ -35,14 +36,15 @@ class StateDirectory:
         self._lock: int | None = None
 
     def claim(self) -> None:
-        """Take it for this process. Raises AlreadyExistsError naming who has it, and DamagedError for another format.
+        """Take it for this process. Raises AlreadyExistsError naming who has it, DamagedError for another format.
 
-        What an earlier daemon left half made or half removed is cleared away.
+        And InvalidInputError when the swarms in it are not the user's own. What an earlier daemon left half made or
+        half removed is cleared away.
         """
         self._take_lock()
         try:
             self._check_format()
-            self.swarms.mkdir(mode=0o700, exist_ok=True)
+            make_private(self.swarms)
             for path in self.swarms.iterdir():
                 if path.name.startswith(_LEFTOVERS):
                     shutil.rmtree(path, ignore_errors=True)
@@ -129,7 +131,8 @@ class StateDirectory:
             text = path.read_text(errors="replace").strip()
         except FileNotFoundError:
             new = path.with_name(".format")
-            with new.open("w") as file:
+            new.unlink(missing_ok=True)
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
                 file.write(f"{FORMAT}\n")
                 file.flush()
                 os.fsync(file.fileno())  # a name without its content would keep every daemon after it from starting

@@ -9,7 +9,9 @@ comes by the same swarm.
 
 import asyncio
 import contextlib
+import contextvars
 import logging
+import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ from swarmd.journal.encoding import encode
 from swarmd.journal.faults import reach
 from swarmd.journal.segment import Record, Segment
 from swarmd.journal.store import SwarmStore
+from swarmd.observing.observer import UNOBSERVED, Observer
+from swarmd.observing.subject import SWARM
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +95,7 @@ class SwarmJournal:
         seq: int,
         swarm: Swarm,
         changed: Callable[[], None],
+        observer: Observer = UNOBSERVED,
     ) -> None:
         """Go on after event `seq`, with the swarm as it is then; `changed` hears of trouble and its end."""
         self.store = store
@@ -100,6 +105,7 @@ class SwarmJournal:
         self._seq = seq
         self._swarm = swarm
         self._changed = changed
+        self._observer = observer
         self._pending: list[_Entry] = []
         self._overtaking = 0
         """How many of the pending overtook the others."""
@@ -121,7 +127,8 @@ class SwarmJournal:
 
     def start(self) -> None:
         """Begin to write."""
-        self._running = asyncio.create_task(self._run(), name=f"journal {self.store.folder.name}")
+        name, own = f"journal {self.store.folder.name}", contextvars.Context()  # it is part of no call
+        self._running = asyncio.create_task(self._run(), name=name, context=own)
 
     def count(self, size: int, seconds: float) -> None:
         self._bytes_since += size
@@ -193,6 +200,7 @@ class SwarmJournal:
     # -- writing ---------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
+        SWARM.set(self.store.folder.name)
         resting = False
         while True:
             if not (self._pending or self._reservations or self._may_switch):
@@ -257,6 +265,7 @@ class SwarmJournal:
 
     async def _write(self, group: list[_Entry]) -> None:
         records = [Record(self._seq + place, entry.at, entry.data) for place, entry in enumerate(group, 1)]
+        begun = time.perf_counter()
         try:
             await self._in_thread(self.store.append, records)
         except StorageError as error:
@@ -266,9 +275,11 @@ class SwarmJournal:
             log.exception("the journal of swarm %s cannot be written to", self.store.folder.name)
             await self._cannot_write(group, StorageError(f"the journal cannot be written to: {error}"))
             return
+        size = sum(len(record.event) for record in records)
+        self._observer.committed(len(records), size, time.perf_counter() - begun)
         self._seq = records[-1].seq
         self._events_since += len(records)
-        self._bytes_since += sum(len(record.event) for record in records)
+        self._bytes_since += size
         await self._apply_all(group)
         reach("applied")
 
@@ -303,6 +314,7 @@ class SwarmJournal:
     async def _cannot_write(self, group: list[_Entry], error: StorageError) -> None:
         """Refuse what may be refused, keep what must be written, and try until it can be."""
         self.trouble = error
+        self._observer.commit_failed()
         self.in_trouble.set()
         log.error("%s", error.message)
         for entry in reversed(group):
@@ -374,6 +386,7 @@ class SwarmJournal:
         begun = clock()
         size = await asyncio.to_thread(self.store.keep_snapshot, seq, frozen)
         self._snapshot_seconds = clock() - begun
+        self._observer.snapshot_made(self._snapshot_seconds)
         log.debug("snapshot of swarm %s: event %d, %d bytes", self.store.folder.name, seq, size)
 
     @property

@@ -1,6 +1,7 @@
 """One attempt of a task, and the swarm it belongs to, as the local gateway holds them from queueing to the end."""
 
 import asyncio
+import os
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 AttemptKey = tuple[int, int]
 """A task id and the number of its attempt."""
+
+DAEMONS_OWN = (b"SWARMD_TOKEN", b"NOTIFY_SOCKET", b"WATCHDOG_", b"LISTEN_")
+"""How the names of variables begin that are for the daemon alone: what lets callers in, and what systemd told it."""
 
 
 class Phase(Enum):
@@ -60,6 +64,8 @@ class Attempt:
     runtime_seconds: float
     order: int
     """Its place among all that ever arrived."""
+    traceparent: str = ""
+    """The W3C trace context of the call that queued it; empty when nobody traces."""
     inherited: bool = False
     """An earlier daemon had it, and may have left a process that is just about to start it."""
     was_running: bool = False
@@ -95,8 +101,10 @@ class Attempt:
     def environment(self) -> dict[bytes, bytes]:
         """The whole environment of its process."""
         spec = self.spec
+        trace = {b"TRACEPARENT": encoded(self.traceparent)} if self.traceparent else {}
         return {
             **self.swarm.environment,
+            **trace,
             b"SWARM_ARRAY_ID": b"%d" % self.array_id,
             b"SWARM_TASK_ID": b"%d" % spec.task_id,
             b"SWARM_TASK_NAME": encoded(spec.name),
@@ -107,6 +115,17 @@ class Attempt:
         """What is in the environment of its processes and of no others."""
         swarm_id, (task_id, number) = encoded(self.swarm.info.swarm_id), self.key
         return frozenset((b"SWARM_ID=" + swarm_id, b"SWARM_TASK_ID=%d" % task_id, b"SWARM_ATTEMPT=%d" % number))
+
+
+def environment_for(swarm: SwarmInfo) -> dict[bytes, bytes]:
+    """What every task of a swarm sees: the daemon's environment without its secrets, and what the swarm adds."""
+    environment = {name: value for name, value in os.environb.items() if not name.startswith(DAEMONS_OWN)}
+    for name, value in {**swarm.environment, "SWARM_ID": swarm.swarm_id}.items():
+        environment[encoded(name)] = encoded(value)
+    if swarm.working_directory:
+        # Programs that are started without a shell would otherwise be told where the daemon is.
+        environment[b"PWD"] = os.fsencode(swarm.working_directory.absolute())
+    return environment
 
 
 def encoded(text: str) -> bytes:

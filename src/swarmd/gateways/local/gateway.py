@@ -6,7 +6,6 @@ Here attempts go from waiting to running to over. It must not know the scheduler
 import asyncio
 import itertools
 import logging
-import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -27,7 +26,7 @@ from swarmd.gateways.contract import (
     SwarmInfo,
 )
 from swarmd.gateways.local.adoption import Adopted
-from swarmd.gateways.local.attempt import Attempt, LocalSwarm, Phase, encoded
+from swarmd.gateways.local.attempt import Attempt, LocalSwarm, Phase, environment_for
 from swarmd.gateways.local.execution import Ending, Execution, Supervision
 from swarmd.gateways.local.inheritance import Inheritance, Reception, silenced
 from swarmd.gateways.local.leader import Leader
@@ -39,6 +38,7 @@ from swarmd.gateways.local.reasons import NO_STATUS_FILE, STOPPED, start_failure
 from swarmd.gateways.local.status_file import Started, read_status
 from swarmd.gateways.local.waiting import WaitingLines
 from swarmd.gateways.local.wrapper import TAKEN_CODE, UNWRITABLE_CODE
+from swarmd.gateways.trace import TRACEPARENT
 
 log = logging.getLogger(__name__)
 
@@ -136,12 +136,7 @@ class LocalGateway(ServerGateway):
                 _execution_of(attempt).kill()
 
     async def add_swarm(self, swarm: SwarmInfo) -> None:
-        environment = dict(os.environb)
-        for name, value in {**swarm.environment, "SWARM_ID": swarm.swarm_id}.items():
-            environment[encoded(name)] = encoded(value)
-        if swarm.working_directory:
-            # Programs that are started without a shell would otherwise be told where the daemon is.
-            environment[b"PWD"] = os.fsencode(swarm.working_directory.absolute())
+        environment = environment_for(swarm)
         known = self._swarms.setdefault(swarm.swarm_id, LocalSwarm(swarm, environment, self.log_directory))
         known.info, known.environment = swarm, environment
 
@@ -217,10 +212,11 @@ class LocalGateway(ServerGateway):
     def _attempts_of(self, swarm: LocalSwarm, batch: Batch, *, inherited: bool = False) -> Iterator[Attempt]:
         """One by one, as there may be very many."""
         shape, runtime = Shape.of(batch.task_resources), batch.task_resources.runtime_seconds
+        trace = TRACEPARENT.get()
         rows, ids, numbers = batch.rows.tolist(), batch.task_ids.tolist(), batch.attempts.tolist()
         for row, task_id, number in zip(rows, ids, numbers, strict=True):
             spec = spec_of(batch.table, batch.swarm_id, row, task_id, number)
-            yield Attempt(swarm, batch.array_id, spec, shape, runtime, next(self._arrivals), inherited)
+            yield Attempt(swarm, batch.array_id, spec, shape, runtime, next(self._arrivals), trace, inherited)
 
     def _wait(self, attempt: Attempt) -> None:
         attempt.swarm.attempts[attempt.key] = attempt
