@@ -9,7 +9,7 @@ SEED ?= 1
 DURATION ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture lint format protos schema bench wheel clean
+.PHONY: help setup demo test conformance torture fuzz lint format protos schema bench wheel clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -26,8 +26,14 @@ demo: setup  ## run the example study through a real daemon
 test: setup  ## run the tests
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal
 
+conformance: setup  ## the clients of all languages against real daemons; LANGUAGES="go python" for some of them
+	@$(BIN)/python scripts/conformance.py $(LANGUAGES)
+
 torture: setup  ## kill daemons at random for DURATION seconds: SEED=1 DURATION=600
 	@$(BIN)/python scripts/torture.py --seed $(SEED) --duration $(DURATION)
+
+fuzz: setup  ## random and mutated input for DURATION seconds: SEED=1 DURATION=600
+	@$(BIN)/python scripts/fuzz.py --seed $(SEED) --duration $(DURATION)
 
 lint: setup  ## check types, style, protos and generated files
 	@$(BIN)/ruff check .
@@ -45,11 +51,12 @@ protos: setup  ## generate src/swarmd/_pb from protos/
 schema: setup  ## write the JSON Schema of the workflow file
 	@$(BIN)/python -m swarmd.workflow.schema
 
-bench: setup  ## measure the core, the local gateway, the server and what durability costs
+bench: setup  ## measure the core, the local gateway, the server, what durability costs, and the start
 	@$(BIN)/python benchmarks/core.py --json build/bench-core.json
 	@$(BIN)/python benchmarks/local_gateway.py
 	@$(BIN)/python benchmarks/load_latency.py
 	@$(BIN)/python benchmarks/durability.py
+	@$(BIN)/python benchmarks/startup.py
 
 wheel: setup  ## build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -19,4 +19,4 @@ if ! "$python" -c 'import ensurepip' 2>/dev/null; then
 fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 echo "installing swarmd and its tools into $venv (once; some 20 seconds) ..."
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev,examples]'
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev,examples,otel]'

@@ -40,6 +40,11 @@ class DaemonProcess:
         return Path(self.address.removeprefix("unix:"))
 
     @property
+    def token(self) -> str:
+        """What callers over TCP show; empty where they need none."""
+        return Path(self.ready["token_file"]).read_text().strip() if self.ready["token_file"] else ""
+
+    @property
     def environment(self) -> dict[str, str]:
         """For other programs: the same directories, and SWARMD_ADDRESS."""
         return {**private_environment(self.home), "SWARMD_ADDRESS": self.address}
@@ -65,7 +70,8 @@ class DaemonProcess:
 def private_environment(home: Path) -> dict[str, str]:
     """This process's environment, with directories below `home` and without settings of swarmd."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SWARMD_")}
-    return {**kept, "XDG_RUNTIME_DIR": str(home / "runtime"), "XDG_STATE_HOME": str(home / "state")}
+    folders = {"RUNTIME_DIR": "runtime", "STATE_HOME": "state", "CONFIG_HOME": "config"}
+    return {**kept, **{f"XDG_{name}": str(home / folder) for name, folder in folders.items()}}
 
 
 @contextlib.contextmanager
@@ -82,18 +88,21 @@ def short_home() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def launched(
-    *arguments: str, home: Path, environment: Mapping[str, str] | None = None, umask: int = -1
+    *arguments: str, home: Path, environment: Mapping[str, str] | None = None, umask: int = -1, **options: Any
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """`swarmd serve` with these arguments, whether it gets ready or not; killed at the end if it still runs."""
+    """`swarmd serve` with these arguments, whether it gets ready or not; killed at the end if it still runs.
+
+    `options` are those of Popen.
+    """
     with (home / "stderr").open("ab") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "swarmd", "serve", *arguments],
-            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
             env={**private_environment(home), **(environment or {})},
             umask=umask,
             start_new_session=True,
+            **{"stdin": subprocess.DEVNULL, **options},
         )
     try:
         yield process
@@ -115,16 +124,18 @@ def running(
         process = stack.enter_context(
             launched("--ready-json", *arguments, home=place, environment=environment, umask=umask)
         )
-        yield DaemonProcess(process, place, json.loads(_first_line(process, place)))
+        yield DaemonProcess(process, place, ready_line(process, place))
 
 
-def _first_line(process: "subprocess.Popen[bytes]", home: Path) -> bytes:
+def ready_line(process: "subprocess.Popen[bytes]", home: Path) -> dict[str, Any]:
+    """What `--ready-json` says, as soon as it does."""
     assert process.stdout is not None
     read, _, _ = select.select([process.stdout], [], [], START_SECONDS)
     line = process.stdout.readline() if read else b""
     if not line:
         raise AssertionError(f"the daemon did not start (exit code {process.poll()}): {(home / 'stderr').read_text()}")
-    return line
+    told: dict[str, Any] = json.loads(line)
+    return told
 
 
 def until(condition: "Any", what: str, seconds: float = 30.0) -> None:
@@ -133,3 +144,11 @@ def until(condition: "Any", what: str, seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < end, f"waited {seconds} s for: {what}"
         time.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there and not only waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

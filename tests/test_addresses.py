@@ -1,7 +1,6 @@
 """Addresses, and the folders of a user that must be nobody else's."""
 
 import os
-import stat
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ from swarmd.addresses import (
     Address,
     client_address,
     default_address,
-    make_private,
     parse_address,
     runtime_directory,
     state_directory,
@@ -82,32 +80,3 @@ def test_state_is_kept_where_the_environment_says(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert state_directory() == tmp_path / ".local" / "state" / "swarmd"
-
-
-def test_a_private_folder_is_made_and_made_private(tmp_path: Path):
-    old = os.umask(0)
-    try:
-        made = make_private(tmp_path / "a" / "b")
-    finally:
-        os.umask(old)
-    assert stat.S_IMODE(made.stat().st_mode) == 0o700
-    made.chmod(0o777)
-    assert stat.S_IMODE(make_private(made).stat().st_mode) == 0o700
-
-
-@pytest.mark.parametrize("kind", ["file", "link", "dangling link"])
-def test_what_is_no_folder_is_refused(tmp_path: Path, kind: str):
-    place = tmp_path / "x"
-    if kind == "file":
-        place.write_text("")
-    else:
-        place.symlink_to(tmp_path if kind == "link" else tmp_path / "nowhere")
-    with pytest.raises(InvalidInputError) as refused:
-        make_private(place)
-    assert refused.value.reason == "UNSAFE_DIRECTORY"
-
-
-def test_the_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
-    with pytest.raises(InvalidInputError, match="belongs to user"):
-        make_private(tmp_path)

@@ -12,16 +12,21 @@ ALLOWED: dict[str, set[str]] = {
     "core": set(),
     "wire": {"core", "_pb"},
     "gateways": {"core"},
-    "journal": {"core", "wire", "_pb"},
+    "observing": {"core", "gateways"},
+    "journal": {"core", "wire", "observing", "_pb"},
     "workflow": {"core"},
-    "scheduler": {"core", "gateways"},
-    "host": {"scheduler", "gateways", "journal", "core"},
-    "rpc": {"host", "scheduler", "gateways", "wire", "core", "_pb"},
-    "client": {"core", "_pb"},
-    "daemon": {"rpc", "host", "journal", "scheduler", "gateways", "core", "_pb"},
-    "cli": {"daemon", "rpc", "host", "journal", "scheduler", "gateways", "workflow", "client", "wire", "core", "_pb"},
+    "scheduler": {"core", "gateways", "observing"},
+    "host": {"scheduler", "gateways", "journal", "observing", "core"},
+    "rpc": {"host", "scheduler", "gateways", "observing", "wire", "core", "_pb"},
+    "client": {"workflow", "core", "_pb"},
+    "embedding": {"client", "core", "_pb"},
+    "daemon": {"rpc", "host", "journal", "scheduler", "gateways", "observing", "core", "_pb"},
+    "cli": {
+        *("daemon", "rpc", "host", "journal", "scheduler", "gateways", "observing", "workflow", "client", "wire"),
+        *("embedding", "core", "_pb"),
+    },
 }
-"""layer -> the layers below it. Single modules that are in no layer (_version, settings, addresses) are anybody's."""
+"""layer -> the layers below it. Single modules that are in no layer (_version, config, addresses) are anybody's."""
 
 CORE_MAY_USE = {
     "array",

@@ -4,9 +4,7 @@ An address is `unix:PATH` or `HOST:PORT`. Without one, it is the socket `swarmd.
 `$XDG_RUNTIME_DIR/swarmd`, or else `swarmd-UID` in the system's directory for temporary files.
 """
 
-import contextlib
 import os
-import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,28 +75,5 @@ def state_directory() -> Path:
     return (Path(base) if base else Path.home() / ".local" / "state") / "swarmd"
 
 
-def make_private(directory: Path) -> Path:
-    """Make the directory, 0700, or check that the one there is the user's own and nobody else may write to it.
-
-    Raises InvalidInputError when it is somebody else's, a link, or no directory.
-    """
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        directory.mkdir(mode=0o700)
-    found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode):
-        raise _unsafe(directory, "is not a directory (a link will not do)")
-    if found.st_uid != os.getuid():
-        raise _unsafe(directory, f"belongs to user {found.st_uid}, not to you")
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        directory.chmod(0o700)
-    return directory
-
-
 def _unusable(text: str, remedy: str) -> InvalidInputError:
     return InvalidInputError(f"address: {text!r} cannot be used; {remedy}", reason="INVALID_ADDRESS", field="address")
-
-
-def _unsafe(directory: Path, what: str) -> InvalidInputError:
-    message = f"{directory} {what}; remove it, or choose another place (XDG_RUNTIME_DIR, --listen, --state-dir)"
-    return InvalidInputError(message, reason="UNSAFE_DIRECTORY", field="directory")

@@ -1,15 +1,21 @@
 """What the daemon can be told: one place that says the names, the defaults and the bounds.
 
-Values come from the command line, then from environment variables `SWARMD_...`, then from the defaults here.
+A plain value: `swarmd.settings` puts it together from options, environment and file.
 """
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from swarmd.addresses import state_directory
+from swarmd.core.model import (
+    MAX_COMMAND_BYTES,
+    MAX_ENVIRONMENT_BYTES,
+    MAX_LABEL_BYTES,
+    MAX_NAME_BYTES,
+    MAX_REASON_BYTES,
+)
 
 MIB = 1024 * 1024
 
@@ -17,10 +23,10 @@ Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0)]
 
 
-class DaemonConfig(BaseSettings):
+class DaemonConfig(BaseModel):
     """All settings of `swarmd serve`."""
 
-    model_config = SettingsConfigDict(env_prefix="SWARMD_", extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     listen: list[str] = []
     """Addresses, `unix:PATH` or `HOST:PORT`; empty: the default socket."""
@@ -48,13 +54,49 @@ class DaemonConfig(BaseSettings):
     max_swarms: Positive = 1000
     max_tasks_per_swarm: Positive = 20_000_000
     max_watchers_per_swarm: Positive = 1000
+    max_concurrent_streams: Positive = 1000
+    """Calls under way at once."""
+    max_connections: Positive = 1000
+    """Connections of each address."""
+    max_requests_per_second: Annotated[float, Field(gt=0)] | None = None
+    """Calls a second of one client; None: as many as it likes."""
+    max_queued_bytes_per_watcher: Annotated[int, Field(ge=1024)] = 16 * MIB
+    """How far a watcher may fall behind."""
+    max_name_bytes: Annotated[int, Field(ge=1, le=MAX_NAME_BYTES)] = MAX_NAME_BYTES
+    max_label_bytes: Annotated[int, Field(ge=1, le=MAX_LABEL_BYTES)] = MAX_LABEL_BYTES
+    max_command_bytes: Annotated[int, Field(ge=1, le=MAX_COMMAND_BYTES)] = MAX_COMMAND_BYTES
+    max_reason_bytes: Annotated[int, Field(ge=1, le=MAX_REASON_BYTES)] = MAX_REASON_BYTES
+    max_environment_bytes: Annotated[int, Field(ge=1, le=MAX_ENVIRONMENT_BYTES)] = MAX_ENVIRONMENT_BYTES
+    tls_cert: Path | None = None
+    """The certificate chain that is shown over TCP, PEM."""
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    """The CA whose clients are let in; they need no token then."""
+    insecure: bool = False
+    """Ask nobody for a token over TCP: whoever can connect can run commands as this user."""
     ready_json: bool = False
     """Print the line that says where it listens as JSON."""
+    ready_fd: Annotated[int, Field(ge=0)] | None = None
+    """A file descriptor that gets that line too, always as JSON, and is closed then."""
+    exit_with_parent: bool = False
+    """Drain and end when standard input, if it is a pipe, is at its end, or the process that started it is gone."""
     channelz: bool = False
     """Serve channelz, gRPC's own statistics."""
+    metrics: str | None = None
+    """HOST:PORT at which Prometheus reads metrics; None: nowhere."""
+    otlp_endpoint: str | None = None
+    """The URL of an OpenTelemetry collector, which gets traces (needs `swarmd[otel]`); None: there are none."""
     log_format: Literal["auto", "console", "json"] = "auto"
     """auto: for people on a terminal, JSON otherwise."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key go together; give both or neither")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("--tls-client-ca needs --tls-cert and --tls-key: without TLS nobody shows a certificate")
+        return self
 
     @model_validator(mode="after")
     def _nothing_is_left_of_memory(self) -> Self:

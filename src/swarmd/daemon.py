@@ -6,35 +6,51 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # before grpc is imp
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import asyncio
+import contextlib
+import faulthandler
 import gc
 import json
+import resource
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-
-import structlog
+from types import TracebackType
+from typing import Self
 
 from swarmd._version import __version__
-from swarmd.addresses import Address, default_address, make_private, parse_address
+from swarmd.addresses import Address, default_address, parse_address
 from swarmd.config import DaemonConfig
-from swarmd.core.errors import SwarmdError
+from swarmd.core.errors import StorageError, SwarmdError
+from swarmd.core.model import TextLimits
 from swarmd.gateways.contract import ServerGateway
 from swarmd.gateways.local import LocalGateway
 from swarmd.gateways.pull import PullGateway
 from swarmd.host.registry import Registry
 from swarmd.host.swarm import HostLimits
 from swarmd.journal.directory import StateDirectory
-from swarmd.logs import configure_logging
-from swarmd.rpc.server import Server
+from swarmd.loggers import get_logger
+from swarmd.logs import configure_logging, recent_lines
+from swarmd.observing.observation import Observation
+from swarmd.observing.observer import UNOBSERVED
+from swarmd.observing.standing import Sources
+from swarmd.ownership import make_private
+from swarmd.rpc.observed import ObservingInterceptor
+from swarmd.rpc.server import Access, Server
+from swarmd.rpc.traffic import RpcLimits
+from swarmd.sidecar import Notifier, ParentWatch, ReadyPipe
 from swarmd.sockets import SocketClaim
+from swarmd.tls import ServerTls, TlsFiles
+from swarmd.tokens import TOKEN_NAME, Tokens
 
-log = structlog.get_logger("swarmd.daemon")
+log = get_logger("swarmd.daemon")
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 IDLE_CHECKS_PER_TIMEOUT = 10
 GC_FIRST_THRESHOLD = 50_000
+SHORTEST_GRACE = 0.5
+"""Seconds that the ends of streams get to reach their clients, even when the grace time is over."""
 
 
 class Daemon:
@@ -51,64 +67,155 @@ class Daemon:
         self._config = config
         self._announce = announce or _print_line
         self._stopping = asyncio.Event()
+        self._notifier = Notifier(os.environ)
         self._claims: list[SocketClaim] = []
+        self._server: Server | None = None
+        self._tokens = Tokens.unknown()
+        self._tls: ServerTls | None = None
         self.addresses: list[Address] = []
+        """Where it listens, once it has started."""
         self._directory = StateDirectory(config.state_dir)
+        self._observation = Observation(
+            metrics=config.metrics, otlp_endpoint=config.otlp_endpoint, log_calls=config.log_level == "debug"
+        )
         logs = config.state_dir / "logs"
         self.registry = Registry(
             gateways or _gateways(config, logs),
             directory=None if config.in_memory else self._directory,
             log_directory=logs,
             max_swarms=config.max_swarms,
-            limits=HostLimits(config.max_tasks_per_swarm, config.max_watchers_per_swarm, config.max_in_flight),
+            limits=_host_limits(config),
+            observer=self._observation.observer,
         )
 
-    async def run(self) -> int:
-        """Serve until a signal, `stop`, or idleness. Raises SwarmdError when it cannot start."""
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def run(self, *, parent: int | None = None) -> int:
+        """Be the process's main business: serve until a signal, `end_soon`, idleness, or the end of the parent.
+
+        `parent`: the process that had started this one, as far back as somebody looked. Raises SwarmdError when it
+        cannot start.
+        """
+        pipe = None if self._config.ready_fd is None else ReadyPipe(self._config.ready_fd)
+        watch = ParentWatch(self._orphaned, parent=parent)
         self._on_signals(self._signalled)
-        server = await self.startup()
+        _open_many_files()
         try:
+            if self._config.exit_with_parent:
+                watch.start()
+            await self.start()
+            self._settle_down()
+            self._say_ready(pipe)
             await self._until_stopped()
         finally:
-            await self.shutdown(server)
+            watch.close()
+            self._notifier.stopping()
+            await self.stop()
+            await self._notifier.close()
         return 0
 
-    def stop(self) -> None:
-        """Drain and end."""
+    def _settle_down(self) -> None:
+        """The process is nothing else than a daemon from now on: more signals mean something, and less is garbage."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.add_signal_handler(signal.SIGUSR1, self.write_debug_file)
+        faulthandler.register(signal.SIGUSR2, all_threads=True)  # to standard error, also when the loop is stuck
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_FIRST_THRESHOLD, 20, 20)
+
+    def end_soon(self) -> None:
+        """Let `run` drain and return."""
         self._stopping.set()
 
     # -- startup ---------------------------------------------------------------------------------------------------
 
-    async def startup(self) -> Server:
-        """Claim directory and addresses, answer, take up what was there before, and say that it is ready."""
+    async def start(self) -> None:
+        """Claim directory and addresses, answer, take up what was there before; it serves on return.
+
+        For programs that have it in an event loop of their own, too: nothing of the process is changed, no signal is
+        caught and nothing is printed. Raises SwarmdError when it cannot start, and then nothing is left of it.
+        """
         config = self._config
-        make_private(config.state_dir)
-        server = Server(self.registry, max_message_bytes=config.max_message_bytes, channelz=config.channelz)
         try:
-            for text in config.listen or [str(default_address())]:
-                self.addresses.append(self._bind(server, parse_address(text)))
+            make_private(config.state_dir)
+            make_private(config.state_dir / "logs")
+            addresses = [parse_address(text) for text in config.listen or [str(default_address())]]
+            server = self._server = self._made_server(over_tcp=any(address.path is None for address in addresses))
+            for address in addresses:
+                self.addresses.append(self._bind(server, address))
             if not config.in_memory:
                 self._directory.claim()
             self.registry.starting = True
+            await self._observation.start(self._sources(server))
             await server.start()
             await self.registry.start()
             await self.registry.recover()
             self.registry.starting = False
             await server.serve()
         except BaseException:
-            await server.stop(0)
+            if self._server is not None:
+                await self._server.stop(0)
+            await self._observation.close()
             self._release()
             raise
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(GC_FIRST_THRESHOLD, 20, 20)
-        self._say_ready()
-        return server
+
+    def _made_server(self, *, over_tcp: bool) -> Server:
+        config = self._config
+        if config.tls_cert is not None and config.tls_key is not None:
+            self._tls = ServerTls(TlsFiles(config.tls_cert, config.tls_key, config.tls_client_ca))
+        access = Access(lambda: self._tokens, self._tls, insecure=config.insecure)
+        self._load_tokens(needed=over_tcp and access.token_required)
+        observer = self._observation.observer
+        return Server(
+            self.registry,
+            limits=_rpc_limits(config),
+            access=access,
+            channelz=config.channelz,
+            interceptors=[] if observer is UNOBSERVED else [ObservingInterceptor(observer)],
+        )
+
+    def _sources(self, server: Server) -> Sources:
+        registry = self.registry
+        return Sources(
+            swarms=registry.all,
+            set_aside=lambda: len(registry.set_aside),
+            healthy=lambda: not registry.starting and not registry.draining and registry.trouble is None,
+            connections=lambda: server.connections,
+        )
+
+    def _load_tokens(self, *, needed: bool) -> None:
+        try:
+            self._tokens = Tokens.load_or_make(self._config.state_dir)
+        except OSError as error:
+            message = f"state_dir: no token can be kept in {self._config.state_dir}: {error.strerror}"
+            if needed:
+                raise StorageError(f"{message}; make room there, or give another --state-dir") from error
+            log.warning(message)
+
+    def reload(self) -> None:
+        """Take up the tokens and the certificate as their files are now; what cannot be read stays as it was."""
+        self._notifier.reloading()
+        try:
+            self._tokens = Tokens.load_or_make(self._config.state_dir)
+            if self._tls is not None:
+                self._tls.reload()
+        except (SwarmdError, OSError) as error:
+            log.error("not reloaded: all goes on as before", error=str(error))  # noqa: TRY400 - it says all there is
+        else:
+            log.info("reloaded", tokens=True, certificate=self._tls is not None)
+        self._notifier.ready(self._ready_words())
 
     def _bind(self, server: Server, address: Address) -> Address:
         if address.path is None:
-            if address.host not in LOOPBACK:
-                log.warning("anybody who can reach this address can run commands as you", address=str(address))
+            self._warn(address)
             return server.bind(address)
         claim = SocketClaim(address.path)
         claim.claim()
@@ -116,16 +223,46 @@ class Daemon:
         with claim.binding():
             return server.bind(address)
 
-    def _say_ready(self) -> None:
+    def _warn(self, address: Address) -> None:
+        if self._config.insecure and not (self._tls is not None and self._tls.mutual):
+            log.warning("--insecure: WHOEVER CAN REACH THIS ADDRESS CAN RUN COMMANDS AS YOU", address=str(address))
+        elif self._tls is None and address.host not in LOOPBACK:
+            what = "the token and all else travels in the clear: give --tls-cert and --tls-key"
+            log.warning(what, address=str(address))
+
+    @property
+    def token_file(self) -> Path | None:
+        """Where callers find the token that they need; None when they need none."""
+        if self._server is None or not self._server.needs_token:
+            return None
+        return self._config.state_dir / TOKEN_NAME
+
+    def _say_ready(self, pipe: ReadyPipe | None) -> None:
+        line = json.dumps(self.ready_facts())
+        self._announce(line if self._config.ready_json else self._ready_words())
+        if pipe is not None:
+            pipe.tell(line)
+        self._notifier.ready(self._ready_words())
         addresses = [str(address) for address in self.addresses]
-        if self._config.ready_json:
-            ready = {"address": addresses[0], "addresses": addresses, "pid": os.getpid(), "version": __version__}
-            self._announce(json.dumps({**ready, "state_dir": str(self._config.state_dir)}))
-        else:
-            self._announce(f"swarmd {__version__} is ready at {', '.join(addresses)}")
         log.info("ready", addresses=addresses, pid=os.getpid(), in_memory=self._config.in_memory)
         if self._config.in_memory:
             log.warning("swarms are kept in memory: they are gone when the daemon ends")
+
+    def ready_facts(self) -> dict[str, object]:
+        """What `--ready-json` says: all that a program needs to call this daemon."""
+        addresses = [str(address) for address in self.addresses]
+        token_file = self.token_file
+        return {
+            "address": addresses[0],
+            "addresses": addresses,
+            "pid": os.getpid(),
+            "version": __version__,
+            "token_file": None if token_file is None else str(token_file),
+            "state_dir": str(self._config.state_dir),
+        }
+
+    def _ready_words(self) -> str:
+        return f"swarmd {__version__} is ready at {', '.join(str(address) for address in self.addresses)}"
 
     # -- main loop -------------------------------------------------------------------------------------------------
 
@@ -147,14 +284,42 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, react, number)
 
+    def write_debug_file(self) -> None:
+        """Write what may help to find a fault into the state directory, for `swarmd debug dump`."""
+        from swarmd.host.facts import facts_of, private_texts
+        from swarmd.observing import debugging
+
+        path = self._config.state_dir / debugging.FILE_NAME
+        facts = {
+            "versions": debugging.versions(),
+            "process": debugging.process_facts(),
+            "settings": self._config.model_dump(mode="json"),
+            "addresses": [str(address) for address in self.addresses],
+            "daemon": facts_of(self.registry),
+            "metrics": self._observation.metrics_text(),
+            "threads": debugging.thread_stacks(),
+            "tasks": debugging.task_stacks(),
+            "log": debugging.without(private_texts(self.registry), recent_lines()),
+        }
+        try:
+            debugging.write_private(path, facts)
+        except OSError as error:
+            log.warning("the debug file could not be written", path=str(path), error=error.strerror)
+        else:
+            log.info("the debug file was written", path=str(path))
+
     def _is_idle_for(self, seconds: float) -> bool:
         watched = any(swarm.feed.watchers for swarm in self.registry.all())
         return not watched and self.registry.is_idle and time.time() - self.registry.last_call > seconds
 
+    def _orphaned(self, why: str) -> None:
+        log.info("draining", because=why)
+        self.end_soon()
+
     def _signalled(self, number: signal.Signals) -> None:
         log.info("draining; a second signal ends it at once", signal=number.name)
         self._on_signals(self._end_at_once)
-        self.stop()
+        self.end_soon()
 
     def _end_at_once(self, number: signal.Signals) -> None:
         """No waiting: children are killed, files removed, the process is gone."""
@@ -167,13 +332,23 @@ class Daemon:
 
     # -- shutdown --------------------------------------------------------------------------------------------------
 
-    async def shutdown(self, server: Server) -> None:
-        """Unhealthy first; then no new ticks, calls under way finish, watchers hear of it, and everything closes."""
-        grace = self._config.drain_grace
+    async def stop(self) -> None:
+        """Drain, within the grace time, and end: in this order.
+
+        It is unhealthy; new ticks, loads and swarms are refused; calls under way finish; watchers hear of it; streams
+        are closed; what is left is written to the journals; sockets and files are gone. Safe to call twice.
+        """
+        server, self._server = self._server, None
+        if server is None:
+            return
+        until = time.monotonic() + self._config.drain_grace
         await server.refuse()
-        await self.registry.drain(grace)
-        await server.stop(grace)
+        await self.registry.drain(until - time.monotonic())
+        await server.finish(max(0.0, until - time.monotonic()))
+        self.registry.dismiss_watchers()
+        await server.stop(max(SHORTEST_GRACE, until - time.monotonic()))
         await self.registry.close()
+        await self._observation.close()
         self._release()
         log.info("stopped")
 
@@ -184,18 +359,51 @@ class Daemon:
         self._directory.release()
 
 
-def serve(config: DaemonConfig) -> int:
+def serve(config: DaemonConfig, *, parent: int | None = None) -> int:
     """Run a daemon until it is stopped. Returns the exit code; what cannot start is said in one line."""
     configure_logging(config.log_format, config.log_level)
     try:
-        return asyncio.run(_serve(config))
+        return asyncio.run(_serve(config, parent))
     except SwarmdError as error:
         print(f"swarmd: {error.message}", file=sys.stderr)
         return 2
 
 
-async def _serve(config: DaemonConfig) -> int:
-    return await Daemon(config).run()
+async def _serve(config: DaemonConfig, parent: int | None) -> int:
+    return await Daemon(config).run(parent=parent)
+
+
+def _host_limits(config: DaemonConfig) -> HostLimits:
+    texts = TextLimits(
+        config.max_name_bytes,
+        config.max_label_bytes,
+        config.max_command_bytes,
+        config.max_reason_bytes,
+        config.max_environment_bytes,
+    )
+    return HostLimits(
+        config.max_tasks_per_swarm,
+        config.max_watchers_per_swarm,
+        config.max_in_flight,
+        config.max_queued_bytes_per_watcher,
+        texts,
+    )
+
+
+def _rpc_limits(config: DaemonConfig) -> RpcLimits:
+    return RpcLimits(
+        config.max_message_bytes,
+        config.max_concurrent_streams,
+        config.max_connections,
+        config.max_requests_per_second,
+    )
+
+
+def _open_many_files() -> None:
+    """As many as this process may: each connection and each task is one or more."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _gateways(config: DaemonConfig, logs: Path) -> dict[str, ServerGateway]:

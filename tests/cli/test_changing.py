@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from swarmd._pb.swarm.v1 import swarm_pb2
-from swarmd.client import SwarmClient
+from swarmd.client import ProtocolClient
 from swarmd.core.model import Array, Task, TaskResources
 from swarmd.workflow import WorkflowPlan
 from tests.cli.conftest import Swarmd
@@ -22,7 +22,7 @@ def by_hand(daemon: DaemonProcess, request: pytest.FixtureRequest) -> str:
     plan = WorkflowPlan("by hand", arrays=arrays, task_resources=[TaskResources(1)], tasks=tasks)
 
     async def load() -> None:
-        async with SwarmClient(daemon.address) as client:
+        async with ProtocolClient(daemon.address) as client:
             await client.create_swarm(swarm_pb2.Swarm(swarm_id=swarm_id, gateway="pull"))
             await client.add_tasks(swarm_id, plan)
 

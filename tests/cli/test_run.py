@@ -102,7 +102,8 @@ def test_it_starts_a_daemon_when_there_is_none_and_leaves_nothing_behind(home, w
     assert "look again" not in answer.out
     assert list((home / "runtime" / "swarmd").iterdir()) == []
     state = home / "state" / "swarmd"
-    assert sorted(path.name for path in state.iterdir()) == ["format", "lock", "logs", "swarms"]
+    kept = ["format", "lock", "logs", "swarms", "token", "token.read-only"]
+    assert sorted(path.name for path in state.iterdir()) == kept
     assert list((state / "swarms").iterdir()) == []
     assert swarmd_process("status").code == 3
 
@@ -169,7 +170,7 @@ def test_tasks_are_left_or_killed_when_a_daemon_of_a_detached_run_is_stopped(hom
     from swarmd.cli.run.own_daemon import OwnDaemon
 
     for on_stop in ("kill", "leave"):
-        command = OwnDaemon(on_stop=on_stop)._command
+        command = OwnDaemon(on_stop=on_stop).command
         assert command[command.index("--on-stop") + 1] == on_stop
     answer = swarmd_process("run", workflow(SMALL), "--on-stop", "leave")
     assert answer.code == 0, answer.err

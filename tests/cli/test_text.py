@@ -63,3 +63,9 @@ def test_many_ids_are_counted_instead():
 def test_counting():
     assert text.count_of(1, "task") == "1 task"
     assert text.count_of(2000, "batch", "batches") == "2,000 batches"
+
+
+def test_what_a_program_wrote_keeps_its_colours_and_plays_no_tricks():
+    assert text.coloured("plain\tline\n") == "plain\tline\n"
+    assert text.coloured("\x1b[31mred\x1b[0m\r\n50%\r60%") == "\x1b[31mred\x1b[0m\r\n50%\r60%\x1b[0m"
+    assert text.coloured("\x1b]0;title\x07\x1b[2Ja\x9bb\u202ec\x08\x1b[") == "a·b·c·"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from swarmd.core.errors import InvalidInputError, NotFoundError, SwarmdError
+from swarmd.core.errors import InvalidInputError, LimitExceededError, NotFoundError, SwarmdError
 from swarmd.core.model import MAX_ATTEMPT, MAX_COUNT, MAX_REASON_BYTES, TaskResources
 from swarmd.core.state import SwarmState
 from swarmd.core.status import RunStatus, TaskStatus
@@ -54,8 +54,8 @@ INVALID = {
     "too many attempts": (news("R", [3], [1, 1]), InvalidInputError, "ATTEMPTS_MISMATCH"),
     "a negative attempt": (several(("D", [2], None), ("R", [3], [-1])), InvalidInputError, "INVALID_VALUE"),
     "an attempt out of all bounds": (news("R", [3], [MAX_ATTEMPT + 1]), InvalidInputError, "INVALID_VALUE"),
-    "a reason without end": (news("D", [2], reason="x" * (MAX_REASON_BYTES + 1)), InvalidInputError, "TEXT_TOO_LONG"),
-    "a reason of too many bytes": (news("D", [2], reason="ä" * 2049), InvalidInputError, "TEXT_TOO_LONG"),
+    "a reason without end": (news("D", [2], reason="x" * (MAX_REASON_BYTES + 1)), LimitExceededError, "TEXT_TOO_LONG"),
+    "a reason of too many bytes": (news("D", [2], reason="ä" * 2049), LimitExceededError, "TEXT_TOO_LONG"),
     "an unknown array": (with_news(good, array_limits={1: 5, 9: 1}), NotFoundError, "UNKNOWN_ARRAY"),
     "a negative limit of an array": (with_news(good, array_limits={1: -1}), InvalidInputError, "NEGATIVE_LIMIT"),
     "a limit out of all bounds": (with_news(good, array_limits={1: 2**31}), InvalidInputError, "NEGATIVE_LIMIT"),

@@ -8,7 +8,7 @@ import pytest
 
 from swarmd.core import model
 from swarmd.core.columns import TaskColumns
-from swarmd.core.errors import AlreadyExistsError, InvalidInputError, NotFoundError, SwarmdError
+from swarmd.core.errors import AlreadyExistsError, InvalidInputError, LimitExceededError, NotFoundError, SwarmdError
 from swarmd.core.loading import KnownIds, Load, plan_load
 from swarmd.core.model import Array, Task, TaskResources
 from swarmd.core.state import SwarmState
@@ -96,16 +96,16 @@ REFUSED: dict[str, tuple[dict[str, Any], type[SwarmdError], str, str, str | None
     "negative failures": (
         shape(failed_attempts=-1), InvalidInputError, "INVALID_VALUE", "tasks[task_id=51].failed_attempts", None,
     ),
-    "a long name": (shape(name=LONG_NAME), InvalidInputError, "TEXT_TOO_LONG", "tasks[task_id=51].name", None),
+    "a long name": (shape(name=LONG_NAME), LimitExceededError, "TEXT_TOO_LONG", "tasks[task_id=51].name", None),
     "a long command": (
-        shape(command=LONG_COMMAND), InvalidInputError, "TEXT_TOO_LONG", "tasks[task_id=51].command", None,
+        shape(command=LONG_COMMAND), LimitExceededError, "TEXT_TOO_LONG", "tasks[task_id=51].command", None,
     ),
     "a long name of an array": (
-        {"arrays": [Array(5, name=LONG_LABEL)]}, InvalidInputError, "TEXT_TOO_LONG", "arrays[array_id=5].name", None,
+        {"arrays": [Array(5, name=LONG_LABEL)]}, LimitExceededError, "TEXT_TOO_LONG", "arrays[array_id=5].name", None,
     ),
     "a long command of an array": (
         {"arrays": [Array(5, command=LONG_COMMAND)]},
-        InvalidInputError, "TEXT_TOO_LONG", "arrays[array_id=5].command", None,
+        LimitExceededError, "TEXT_TOO_LONG", "arrays[array_id=5].command", None,
     ),
     "an unknown placeholder": (
         {"arrays": [Array(5, command="run {year}")]},
@@ -130,7 +130,9 @@ REFUSED: dict[str, tuple[dict[str, Any], type[SwarmdError], str, str, str | None
     ),
     **{
         f"{name} = {value}"[:40]: (
-            resources(**{name: value}), InvalidInputError, reason, f"task_resources[task_resources_id=5].{shown}", None,
+            resources(**{name: value}),
+            LimitExceededError if reason == "TEXT_TOO_LONG" else InvalidInputError,
+            reason, f"task_resources[task_resources_id=5].{shown}", None,
         )
         for name, value, reason, shown in [
             ("cores", 0, "INVALID_VALUE", "cores"),

@@ -38,9 +38,11 @@ def connected(address: str) -> Iterator[tuple[SwarmServiceStub, SchedulerService
         yield SwarmServiceStub(channel), SchedulerServiceStub(channel)
 
 
-def swarms_at(address: str) -> int:
+def swarms_at(address: str, token: str = "") -> int:
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    request = swarm_service_pb2.ListSwarmsRequest()
     with connected(address) as (swarms, _):
-        return len(swarms.ListSwarms(swarm_service_pb2.ListSwarmsRequest(), timeout=SECONDS).swarms)
+        return len(swarms.ListSwarms(request, timeout=SECONDS, metadata=metadata).swarms)
 
 
 def refused_start(home: Path, *arguments: str, **environment: str) -> str:
@@ -102,7 +104,7 @@ def test_it_listens_in_several_places_and_says_which_ports_it_picked(home: Path)
         assert 0 not in ports
         assert ports[0] != ports[1]
         for address in addresses:
-            assert swarms_at(address) == 0
+            assert swarms_at(address, daemon.token) == 0
         assert daemon.stop() == 0
     assert not any(Path(address.removeprefix("unix:")).exists() for address in addresses)
 
@@ -118,7 +120,7 @@ def test_a_port_in_use_is_refused_and_not_shared(home: Path):
     with running("--listen", "127.0.0.1:0", home=home) as daemon:
         said = refused_start(home, "--listen", daemon.address)
         assert "in use" in said
-        assert swarms_at(daemon.address) == 0
+        assert swarms_at(daemon.address, daemon.token) == 0
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from swarmd._pb.swarm.v1 import swarm_pb2, swarm_service_pb2
-from swarmd.client.client import SwarmClient
+from swarmd.client.protocol import ProtocolClient
 from swarmd.wire.names import TASK_STATUS_FROM_PB
 from swarmd.workflow import WorkflowPlan, read_wfformat
 from tests.daemon import DaemonProcess, running
@@ -88,7 +88,7 @@ class Referee:
         self.status[task_id] = status
 
 
-async def events(client: SwarmClient, swarm_id: str) -> AsyncIterator[swarm_service_pb2.WatchChange]:
+async def events(client: ProtocolClient, swarm_id: str) -> AsyncIterator[swarm_service_pb2.WatchChange]:
     """Every change from the first on, in order and without gaps."""
     revision = 0
     request = swarm_service_pb2.WatchSwarmRequest(swarm_id=swarm_id, after_revision=0, until_finished=True)
@@ -100,7 +100,7 @@ async def events(client: SwarmClient, swarm_id: str) -> AsyncIterator[swarm_serv
 
 
 async def judged(referee: Referee, address: str, swarm_id: str) -> Referee:
-    async with SwarmClient(address) as client:
+    async with ProtocolClient(address) as client:
         async for change in events(client, swarm_id):
             referee.see(change)
     assert referee.fouls == []
@@ -131,7 +131,7 @@ async def test_a_recorded_workflow_runs_within_the_limits_of_its_arrays(daemon):
     plan = read_wfformat(path, 0.002)
     limited = [replace(array, max_concurrently_running=ARRAY_LIMIT) for array in plan.arrays]
     plan = replace(plan, arrays=limited)
-    async with SwarmClient(daemon.address) as client:
+    async with ProtocolClient(daemon.address) as client:
         await client.create_swarm(swarm_pb2.Swarm(swarm_id="arrays", autopilot=True, max_concurrently_running=40))
         await client.add_tasks("arrays", plan)
     limits = dict.fromkeys((array.array_id for array in plan.arrays), ARRAY_LIMIT)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from swarmd.core.change import Change
-from swarmd.core.errors import RevisionGoneError, UnavailableError
+from swarmd.core.errors import BusyError, RevisionGoneError
 from swarmd.core.status import TaskStatus
 from swarmd.core.update import StatusGroup
-from swarmd.host.feed import CHANGE_WEIGHT, DELETED, DRAINING, Feed, FeedClosedError, SlowWatcherError
+from swarmd.host.feed import CHANGE_BYTES, DELETED, DRAINING, ID_BYTES, Feed, FeedClosedError, SlowWatcherError
 from tests.host.engine import settled
 
 IDLE = 60.0
@@ -77,7 +77,7 @@ async def test_a_watcher_that_waits_hears_that_nothing_came():
 
 
 async def test_a_watcher_that_reads_too_slowly_is_ended_while_what_it_missed_is_still_there():
-    feed = Feed(kept_changes=100)
+    feed = Feed(max_behind_bytes=50 * CHANGE_BYTES)
     publish(feed, 1, 1)
     stream = feed.follow(0, IDLE)
     assert await take(stream, 1) == [1]
@@ -91,11 +91,11 @@ async def test_a_watcher_that_reads_too_slowly_is_ended_while_what_it_missed_is_
 
 
 async def test_a_watcher_is_slow_by_the_ids_that_it_missed_too():
-    feed = Feed(kept_ids=100 * CHANGE_WEIGHT)
+    feed = Feed(max_behind_bytes=50 * CHANGE_BYTES)
     publish(feed, 1, 1)
     stream = feed.follow(0, IDLE)
     await take(stream, 1)
-    publish(feed, 2, 4, ids=20 * CHANGE_WEIGHT)
+    publish(feed, 2, 4, ids=20 * CHANGE_BYTES // ID_BYTES)
 
     with pytest.raises(SlowWatcherError):
         await anext(stream)
@@ -103,7 +103,7 @@ async def test_a_watcher_is_slow_by_the_ids_that_it_missed_too():
 
 
 async def test_one_change_alone_is_never_too_much():
-    feed = Feed(kept_ids=10)
+    feed = Feed(max_behind_bytes=10)
     stream = feed.follow(0, IDLE)
     feed.publish(change(1, ids=1000))
 
@@ -111,7 +111,7 @@ async def test_one_change_alone_is_never_too_much():
 
 
 async def test_resuming_from_far_back_does_not_end_at_once():
-    feed = Feed(kept_changes=100)
+    feed = Feed(max_behind_bytes=50 * CHANGE_BYTES)
     publish(feed, 1, 100)
     stream = feed.follow(0, IDLE)
 
@@ -119,7 +119,7 @@ async def test_resuming_from_far_back_does_not_end_at_once():
 
 
 async def test_resuming_from_far_back_goes_well_while_more_comes_at_the_same_pace():
-    feed = Feed(kept_changes=100)
+    feed = Feed(max_behind_bytes=50 * CHANGE_BYTES)
     publish(feed, 1, 90)
     stream = feed.follow(5, IDLE)
     seen = []
@@ -130,7 +130,7 @@ async def test_resuming_from_far_back_goes_well_while_more_comes_at_the_same_pac
 
 
 async def test_resuming_from_far_back_bears_a_few_changes_that_come_before_the_first_is_read():
-    feed = Feed(kept_changes=100)
+    feed = Feed(max_behind_bytes=50 * CHANGE_BYTES)
     publish(feed, 1, 90)
     stream = feed.follow(20, IDLE)
     assert await take(stream, 1) == [21]
@@ -140,7 +140,7 @@ async def test_resuming_from_far_back_bears_a_few_changes_that_come_before_the_f
 
 
 async def test_the_oldest_changes_are_forgotten_and_resuming_from_there_is_refused():
-    feed = Feed(kept_changes=10)
+    feed = Feed(max_behind_bytes=5 * CHANGE_BYTES)
     publish(feed, 1, 25)
 
     feed.check_resumable(15)
@@ -193,7 +193,7 @@ async def test_watchers_are_counted_bounded_and_let_go():
     await anext(first)
     await anext(second)
     assert feed.watchers == 2
-    with pytest.raises(UnavailableError) as refused:
+    with pytest.raises(BusyError) as refused:
         await anext(third)
     assert refused.value.reason == "TOO_MANY_WATCHERS"
     await first.aclose()  # type: ignore[attr-defined]

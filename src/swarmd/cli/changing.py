@@ -14,11 +14,12 @@ from swarmd.cli.text import count_of
 
 if TYPE_CHECKING:
     from swarmd._pb.swarm.v1 import swarm_pb2, swarm_service_pb2, task_pb2
-    from swarmd.client.client import SwarmClient
+    from swarmd.client.protocol import ProtocolClient
 
 All = Annotated[bool, typer.Option("--all", help="Every task of the swarm.")]
 
 
+@options.reaching_daemon
 def cancel(
     swarm: options.Swarm = "",
     tasks: options.Tasks = None,
@@ -27,7 +28,7 @@ def cancel(
     everything: All = False,
     reason: options.Reason = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before --all.")] = False,
-    address: options.Address = None,
+    daemon: options.Daemon = options.ANYWHERE,
     json_output: options.Json = False,
 ) -> None:
     """End tasks for good; those that run are killed. What is given is combined: --array and --status mean both."""
@@ -35,10 +36,10 @@ def cancel(
     if everything and not yes and is_terminal(sys.stderr) and sys.stdin.isatty():
         typer.confirm(f"Cancel every task of {swarm or 'the swarm'}?", abort=True, err=True)
 
-    async def work(client: "SwarmClient") -> "swarm_service_pb2.CancelTasksResponse":
+    async def work(client: "ProtocolClient") -> "swarm_service_pb2.CancelTasksResponse":
         return await client.cancel_tasks(swarm, await selector(client, swarm), reason=reason)
 
-    answer = ask(address, work)
+    answer = ask(daemon, work)
     if json_output:
         print_json(message_data(answer))
     else:
@@ -46,6 +47,7 @@ def cancel(
         print_line(f"{count_of(answer.cancelled_count, 'task')} cancelled{final}")
 
 
+@options.reaching_daemon
 def reset(
     swarm: options.Swarm = "",
     tasks: options.Tasks = None,
@@ -56,17 +58,17 @@ def reset(
         bool, typer.Option("--downstreams", help="Also all final tasks that come after a selected one.")
     ] = False,
     reason: options.Reason = "",
-    address: options.Address = None,
+    daemon: options.Daemon = options.ANYWHERE,
     json_output: options.Json = False,
 ) -> None:
     """Let tasks that ended run again, with all their attempts before them."""
     selector = _selector(tasks, arrays, statuses, everything=everything)
 
-    async def work(client: "SwarmClient") -> "swarm_service_pb2.ResetTasksResponse":
+    async def work(client: "ProtocolClient") -> "swarm_service_pb2.ResetTasksResponse":
         chosen = await selector(client, swarm)
         return await client.reset_tasks(swarm, chosen, include_downstreams=downstreams, reason=reason)
 
-    answer = ask(address, work)
+    answer = ask(daemon, work)
     if json_output:
         print_json(message_data(answer))
     else:
@@ -77,13 +79,13 @@ def reset(
 
 def _selector(
     tasks: list[int] | None, arrays: list[str] | None, statuses: list[str] | None, *, everything: bool
-) -> "Callable[[SwarmClient, str], Awaitable[task_pb2.TaskSelector]]":
+) -> "Callable[[ProtocolClient, str], Awaitable[task_pb2.TaskSelector]]":
     """Checks what can be checked without a daemon; what it gives asks the daemon for the arrays' ids."""
     if not (tasks or arrays or statuses or everything):
         raise UsageError("say which tasks: --task, --array, --status or --all")
     values = status_values(statuses)
 
-    async def selector(client: "SwarmClient", swarm: str) -> "task_pb2.TaskSelector":
+    async def selector(client: "ProtocolClient", swarm: str) -> "task_pb2.TaskSelector":
         from swarmd._pb.swarm.v1 import task_pb2
 
         array_ids = await find_arrays(client, swarm, arrays or [])
@@ -92,23 +94,29 @@ def _selector(
     return selector
 
 
-def pause(swarm: options.Swarm = "", address: options.Address = None, json_output: options.Json = False) -> None:
+@options.reaching_daemon
+def pause(
+    swarm: options.Swarm = "", daemon: options.Daemon = options.ANYWHERE, json_output: options.Json = False
+) -> None:
     """Queue nothing more until `swarmd resume`; what runs goes on."""
-    _set_paused(swarm, address, json_output=json_output, paused=True)
+    _set_paused(swarm, daemon, json_output=json_output, paused=True)
 
 
-def resume(swarm: options.Swarm = "", address: options.Address = None, json_output: options.Json = False) -> None:
+@options.reaching_daemon
+def resume(
+    swarm: options.Swarm = "", daemon: options.Daemon = options.ANYWHERE, json_output: options.Json = False
+) -> None:
     """Go on after `swarmd pause`."""
-    _set_paused(swarm, address, json_output=json_output, paused=False)
+    _set_paused(swarm, daemon, json_output=json_output, paused=False)
 
 
-def _set_paused(swarm: str, address: str | None, *, json_output: bool, paused: bool) -> None:
-    async def work(client: "SwarmClient") -> "swarm_pb2.Swarm":
+def _set_paused(swarm: str, daemon: options.Daemon, *, json_output: bool, paused: bool) -> None:
+    async def work(client: "ProtocolClient") -> "swarm_pb2.Swarm":
         from swarmd._pb.swarm.v1 import swarm_pb2
 
         return await client.update_swarm(swarm_pb2.Swarm(swarm_id=swarm, paused=paused), ["paused"])
 
-    changed = ask(address, work)
+    changed = ask(daemon, work)
     if json_output:
         print_json(message_data(changed))
         return
@@ -116,18 +124,19 @@ def _set_paused(swarm: str, address: str | None, *, json_output: bool, paused: b
     print_line(f"{changed.swarm_id} {'is paused' if paused else 'goes on'}{held}")
 
 
+@options.reaching_daemon
 def delete(
     swarm: Annotated[str, typer.Argument(metavar="SWARM", help="The swarm's id.")],
     force: Annotated[bool, typer.Option("--force", "-f", help="Also when tasks are active: they are killed.")] = False,
-    address: options.Address = None,
+    daemon: options.Daemon = options.ANYWHERE,
     json_output: options.Json = False,
 ) -> None:
     """Forget a swarm and all its tasks. Their output files stay."""
 
-    async def work(client: "SwarmClient") -> None:
+    async def work(client: "ProtocolClient") -> None:
         await client.delete_swarm(swarm, force=force)
 
-    ask(address, work)
+    ask(daemon, work)
     if json_output:
         print_json({"deleted": swarm})
     else:

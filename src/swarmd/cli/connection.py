@@ -6,22 +6,23 @@ from typing import TYPE_CHECKING, TypeVar
 from swarmd.cli.errors import NotThereError, UsageError
 from swarmd.cli.statuses import parse_task_status
 from swarmd.cli.text import some_of
+from swarmd.client.finding import ConnectionSettings
 
 if TYPE_CHECKING:
     from swarmd._pb.swarm.v1 import swarm_pb2, task_pb2
-    from swarmd.client.client import SwarmClient
+    from swarmd.client.protocol import ProtocolClient
 
 T = TypeVar("T")
 
 
-def ask(address: str | None, work: "Callable[[SwarmClient], Awaitable[T]]") -> T:
+def ask(daemon: ConnectionSettings, work: "Callable[[ProtocolClient], Awaitable[T]]") -> T:
     """Connect, do the work, disconnect."""
     import asyncio
 
-    from swarmd.client.client import SwarmClient
+    from swarmd.client.protocol import ProtocolClient
 
     async def connected() -> T:
-        async with SwarmClient(address) as client:
+        async with ProtocolClient(daemon) as client:
             return await work(client)
 
     return asyncio.run(connected())
@@ -36,7 +37,7 @@ def swarm_and_task(words: Sequence[str]) -> tuple[str, str]:
     raise UsageError("say which task: [SWARM] TASK")
 
 
-async def find_task(client: "SwarmClient", swarm_id: str, task: str) -> int:
+async def find_task(client: "ProtocolClient", swarm_id: str, task: str) -> int:
     """The id of a task that is given by its id or its name."""
     if task.isascii() and task.isdigit():
         return int(task)
@@ -48,7 +49,7 @@ async def find_task(client: "SwarmClient", swarm_id: str, task: str) -> int:
     return found[0]
 
 
-async def find_arrays(client: "SwarmClient", swarm_id: str, arrays: Sequence[str]) -> list[int]:
+async def find_arrays(client: "ProtocolClient", swarm_id: str, arrays: Sequence[str]) -> list[int]:
     """The ids of arrays that are given by their ids or names."""
     if all(array.isascii() and array.isdigit() for array in arrays):
         return [int(array) for array in arrays]

@@ -15,7 +15,7 @@ class ExitCode(IntEnum):
     OK = 0
     """All right; of `run` and `watch`: all tasks are done."""
     NOT_DONE = 1
-    """The workflow did not finish with all tasks done; of `has-work`: there is none."""
+    """The workflow did not finish with all tasks done. `has-work`: there is none. `health`: it does not serve."""
     USAGE = 2
     """Wrong usage, or a file that cannot be used."""
     NO_DAEMON = 3
@@ -30,8 +30,8 @@ class ExitCode(IntEnum):
 
 EPILOG = (
     "Exit codes: 0 all right (run, watch: all tasks done); 1 the workflow did not finish with all tasks done "
-    "(has-work: no work); 2 wrong usage or a file that cannot be used; 3 no daemon answers; 4 not found or refused by "
-    "the daemon; 130 interrupted."
+    "(has-work: no work; health: not serving); 2 wrong usage or a file that cannot be used; 3 no daemon answers; 4 not "
+    "found or refused by the daemon; 130 interrupted."
 )
 
 

@@ -1,10 +1,11 @@
 """`swarmd logs`: what an attempt of a task has written, for gateways that keep it on this machine."""
 
+import codecs
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -12,9 +13,10 @@ from swarmd.cli import options
 from swarmd.cli.connection import ask, find_task, swarm_and_task
 from swarmd.cli.errors import NotThereError
 from swarmd.cli.output import print_json
+from swarmd.cli.text import coloured
 
 if TYPE_CHECKING:
-    from swarmd.client.client import SwarmClient
+    from swarmd.client.protocol import ProtocolClient
 
 POLL_SECONDS = 0.2
 ASK_SECONDS = 1.0
@@ -31,6 +33,7 @@ class Output:
     is_over: bool
 
 
+@options.reaching_daemon
 def logs(
     words: options.SwarmAndTask,
     err: Annotated[bool, typer.Option("--err", "-e", help="The error output instead of the output.")] = False,
@@ -39,20 +42,20 @@ def logs(
     ] = None,
     path: Annotated[bool, typer.Option("--path", help="Print only where the file is.")] = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on while the task runs.")] = False,
-    address: options.Address = None,
+    daemon: options.Daemon = options.ANYWHERE,
     json_output: options.Json = False,
 ) -> None:
     """Print what a task has written."""
     swarm, task = swarm_and_task(words)
 
-    async def work(client: "SwarmClient") -> Output:
+    async def work(client: "ProtocolClient") -> Output:
         task_id = await find_task(client, swarm, task)
         found = await find_output(client, swarm, task_id, attempt=attempt, err=err)
         if follow and not (path or json_output):
             await _follow(client, swarm, found)
         return found
 
-    found = ask(address, work)
+    found = ask(daemon, work)
     if path:
         print(found.path)
     elif json_output:
@@ -67,7 +70,9 @@ def output_path(log_directory: str, array_id: int, task_id: int, attempt: int, *
     return Path(log_directory, str(array_id), f"{task_id}.{attempt}.{'err' if err else 'out'}")
 
 
-async def find_output(client: "SwarmClient", swarm_id: str, task_id: int, *, attempt: int | None, err: bool) -> Output:
+async def find_output(
+    client: "ProtocolClient", swarm_id: str, task_id: int, *, attempt: int | None, err: bool
+) -> Output:
     """The file of an attempt, the newest one by default; raises NotThereError when there cannot be one."""
     swarm = await client.get_swarm(swarm_id)
     task = await client.get_task(swarm.swarm_id, task_id)
@@ -93,7 +98,7 @@ def _is_over(status: int) -> bool:
     }
 
 
-async def _follow(client: "SwarmClient", swarm_id: str, found: Output) -> None:
+async def _follow(client: "ProtocolClient", swarm_id: str, found: Output) -> None:
     """Print what comes until the attempt is over, and what it wrote last."""
     import asyncio
 
@@ -118,14 +123,31 @@ def _existing(found: Output) -> Path:
 
 
 def _copy(path: Path, start: int) -> int:
-    """Copy the file from a place on to standard output, byte for byte; gives the place where it ended."""
+    """Copy the file from a place on to standard output; gives the place where it ended.
+
+    Byte for byte, but for a terminal: what a task writes, which others may have thought of, must not play with it.
+    """
     if not path.exists():
         return start
     sys.stdout.flush()
     with path.open("rb") as source:
         source.seek(start)
-        while chunk := source.read(CHUNK_BYTES):
-            sys.stdout.buffer.write(chunk)
-            start += len(chunk)
-    sys.stdout.buffer.flush()
-    return start
+        end = _show(source, start) if sys.stdout.isatty() else start + _pass_on(source)
+    sys.stdout.flush()
+    return end
+
+
+def _pass_on(source: BinaryIO) -> int:
+    copied = 0
+    while chunk := source.read(CHUNK_BYTES):
+        copied += sys.stdout.buffer.write(chunk)
+    return copied
+
+
+def _show(source: BinaryIO, start: int) -> int:
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    while chunk := source.read(CHUNK_BYTES):
+        sys.stdout.write(coloured(decoder.decode(chunk)))
+        start += len(chunk)
+    unfinished, _ = decoder.getstate()  # the rest of the character may still be on its way
+    return start - len(unfinished)

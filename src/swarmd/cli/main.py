@@ -6,7 +6,21 @@ from collections.abc import Sequence
 
 import typer
 
-from swarmd.cli import about, changing, journal, logs, protos, scheduling, serve, status, tasks, watch
+from swarmd.cli import (
+    about,
+    changing,
+    debug,
+    health,
+    journal,
+    logs,
+    protos,
+    scheduling,
+    serve,
+    status,
+    tasks,
+    token,
+    watch,
+)
 from swarmd.cli.errors import EPILOG, ExitCode, exit_code_of, sentence_of
 from swarmd.cli.run.command import run
 from swarmd.core.errors import SwarmdError
@@ -40,8 +54,12 @@ app.command("resume", rich_help_panel=CHANGING)(changing.resume)
 app.command("delete", rich_help_panel=CHANGING)(changing.delete)
 app.command("tick", rich_help_panel=CHANGING)(scheduling.tick)
 app.command("has-work", rich_help_panel=LOOKING)(scheduling.has_work)
+app.command("health", rich_help_panel=LOOKING)(health.health)
 app.command("protos", rich_help_panel=OTHERS)(protos.protos)
 app.add_typer(journal.app, name="journal", rich_help_panel=OTHERS)
+app.add_typer(token.app, name="token", rich_help_panel=OTHERS)
+app.add_typer(debug.app, name="debug", rich_help_panel=OTHERS)
+app.command("config", rich_help_panel=OTHERS)(serve.config)
 app.command("schema", rich_help_panel=OTHERS)(about.schema)
 app.command("version", rich_help_panel=OTHERS)(about.version)
 

@@ -12,9 +12,10 @@ from swarmd.cli.text import count_of, one_line
 
 if TYPE_CHECKING:
     from swarmd._pb.swarm.v1 import batch_pb2, scheduler_service_pb2
-    from swarmd.client.client import SwarmClient
+    from swarmd.client.protocol import ProtocolClient
 
 
+@options.reaching_daemon
 def tick(
     swarm: options.Swarm = "",
     timeout: Annotated[
@@ -25,18 +26,18 @@ def tick(
         int, typer.Option("--max-batches", metavar="N", min=0, help="At most so many batches; 0: no limit.")
     ] = 0,
     full: Annotated[bool, typer.Option("--full", help="Show the tasks of each batch with their commands.")] = False,
-    address: options.Address = None,
+    daemon: options.Daemon = options.ANYWHERE,
     json_output: options.Json = False,
 ) -> None:
     """Queue what is ready, once. With autopilot on (as `swarmd run` has it) the daemon does this by itself."""
 
-    async def once(client: "SwarmClient") -> "scheduler_service_pb2.TickResponse":
+    async def once(client: "ProtocolClient") -> "scheduler_service_pb2.TickResponse":
         from swarmd._pb.swarm.v1 import batch_pb2
 
         view = batch_pb2.BATCH_VIEW_FULL if full else batch_pb2.BATCH_VIEW_BASIC
         return await client.tick(swarm, timeout=timeout, max_batches=max_batches, view=view)
 
-    answer = ask(address, once)
+    answer = ask(daemon, once)
     if json_output:
         print_json(message_data(answer))
     else:
@@ -81,21 +82,22 @@ def _print_batch(batch: "batch_pb2.Batch") -> None:
     print_table(columns, rows)
 
 
+@options.reaching_daemon
 def has_work(
     swarm: options.Swarm = "",
     wait: Annotated[
         float | None,
         typer.Option("--wait", "-w", metavar="SECONDS", min=0, help="Wait until there is work or all is finished."),
     ] = None,
-    address: options.Address = None,
+    daemon: options.Daemon = options.ANYWHERE,
     json_output: options.Json = False,
 ) -> None:
     """Say whether a tick would queue something: exit code 0 if it would, 1 if not."""
 
-    async def look(client: "SwarmClient") -> "scheduler_service_pb2.HasWorkResponse":
+    async def look(client: "ProtocolClient") -> "scheduler_service_pb2.HasWorkResponse":
         return await client.has_work(swarm, wait=wait)
 
-    answer = ask(address, look)
+    answer = ask(daemon, look)
     if json_output:
         print_json(message_data(answer))
     else:

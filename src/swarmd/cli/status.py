@@ -13,7 +13,7 @@ from swarmd.cli.text import count_of, local_time, took
 
 if TYPE_CHECKING:
     from swarmd._pb.swarm.v1 import array_pb2, state_pb2, swarm_pb2
-    from swarmd.client.client import SwarmClient
+    from swarmd.client.protocol import ProtocolClient
 
 PULL_GATEWAY = "pull"
 
@@ -28,38 +28,39 @@ COUNTS = (
 )
 
 
+@options.reaching_daemon
 def status(
     swarm: Annotated[
         str | None, typer.Argument(metavar="[SWARM]", help="The swarm's id. Without it: all swarms.")
     ] = None,
     arrays: Annotated[int, typer.Option("--arrays", metavar="N", min=0, help="Show at most so many arrays.")] = 50,
-    address: options.Address = None,
+    daemon: options.Daemon = options.ANYWHERE,
     json_output: options.Json = False,
 ) -> None:
     """Show how all swarms stand, or one of them with its arrays."""
     if swarm is None:
-        _show_all(address, json_output=json_output)
+        _show_all(daemon, json_output=json_output)
         return
 
-    async def get(client: "SwarmClient") -> "swarm_pb2.Swarm":
+    async def get(client: "ProtocolClient") -> "swarm_pb2.Swarm":
         return await client.get_swarm(swarm, full=True)
 
-    found = ask(address, get)
+    found = ask(daemon, get)
     if json_output:
         print_json(message_data(found))
     else:
         print_swarm(found, arrays)
 
 
-def _show_all(address: str | None, *, json_output: bool) -> None:
-    async def get(client: "SwarmClient") -> "tuple[list[swarm_pb2.Swarm], list[swarm_pb2.SetAsideSwarm]]":
+def _show_all(daemon: options.Daemon, *, json_output: bool) -> None:
+    async def get(client: "ProtocolClient") -> "tuple[list[swarm_pb2.Swarm], list[swarm_pb2.SetAsideSwarm]]":
         swarms = await client.list_swarms()
         for place, swarm in enumerate(swarms):
             if swarm.gateway == PULL_GATEWAY and swarm.task_counts.queued:  # somebody may have vanished with them
                 swarms[place] = await client.get_swarm(swarm.swarm_id, full=True)
         return swarms, await client.set_aside_swarms()
 
-    swarms, set_aside = ask(address, get)
+    swarms, set_aside = ask(daemon, get)
     if json_output:
         data = {"swarms": [message_data(swarm) for swarm in swarms]}
         print_json(data | ({"setAside": [message_data(each) for each in set_aside]} if set_aside else {}))

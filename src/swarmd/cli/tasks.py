@@ -22,7 +22,7 @@ from swarmd.cli.text import first_lines, local_time, one_line, some_of
 
 if TYPE_CHECKING:
     from swarmd._pb.swarm.v1 import swarm_service_pb2, task_pb2
-    from swarmd.client.client import SwarmClient
+    from swarmd.client.protocol import ProtocolClient
 
 LARGEST_PAGE = 10_000
 
@@ -38,18 +38,19 @@ COLUMNS = (
 )
 
 
+@options.reaching_daemon
 def tasks(
     swarm: options.Swarm = "",
     statuses: options.Statuses = None,
     arrays: options.Arrays = None,
     limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=0, help="At most so many; 0: all.")] = 1000,
-    address: options.Address = None,
+    daemon: options.Daemon = options.ANYWHERE,
     json_output: options.Json = False,
 ) -> None:
     """List tasks, all of them or by status and array; --json prints one JSON object a line."""
     wanted = status_values(statuses)
 
-    async def get(client: "SwarmClient") -> "tuple[list[task_pb2.Task], bool]":
+    async def get(client: "ProtocolClient") -> "tuple[list[task_pb2.Task], bool]":
         array_ids = await find_arrays(client, swarm, arrays or [])
         page_size = min(limit + 1, LARGEST_PAGE) if limit else LARGEST_PAGE
         found: list[task_pb2.Task] = []
@@ -61,7 +62,7 @@ def tasks(
             found.append(task)
         return found, False
 
-    found, more = ask(address, get)
+    found, more = ask(daemon, get)
     if not json_output:
         _print_tasks(found)
     if more:
@@ -88,18 +89,19 @@ def _row(task: "task_pb2.Task") -> list[str | Cell]:
     ]
 
 
+@options.reaching_daemon
 def explain(
     words: options.SwarmAndTask,
-    address: options.Address = None,
+    daemon: options.Daemon = options.ANYWHERE,
     json_output: options.Json = False,
 ) -> None:
     """Say why a task is not running, and what became of its attempts."""
     swarm, task = swarm_and_task(words)
 
-    async def get(client: "SwarmClient") -> "swarm_service_pb2.ExplainTaskResponse":
+    async def get(client: "ProtocolClient") -> "swarm_service_pb2.ExplainTaskResponse":
         return await client.explain_task(swarm, await find_task(client, swarm, task))
 
-    answer = ask(address, get)
+    answer = ask(daemon, get)
     if json_output:
         print_json(message_data(answer))
     else:

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from datetime import UTC, datetime
 
+_COLOUR = re.compile(r"(\x1b\[[0-9;:]*m)")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])?")
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -15,6 +16,17 @@ def printable(text: str) -> str:
         character if character in "\n\t" or unicodedata.category(character) not in {"Cc", "Cf", "Cs"} else "·"
         for character in _ESCAPES.sub("", text.replace("\r\n", "\n"))
     )
+
+
+def coloured(text: str) -> str:
+    """As `printable`, but colours and the return to a line's beginning stay: for what programs have written."""
+    parts = _COLOUR.split(text)
+    shown = "".join(part if index % 2 else _returning(part) for index, part in enumerate(parts))
+    return shown + "\x1b[0m" * (len(parts) > 1)
+
+
+def _returning(text: str) -> str:
+    return "\r".join(printable(part) for part in text.split("\r"))
 
 
 def one_line(text: str) -> str:

@@ -15,11 +15,12 @@ from swarmd.cli.text import count_of, local_time, one_line, some_of
 
 if TYPE_CHECKING:
     from swarmd._pb.swarm.v1 import swarm_service_pb2
-    from swarmd.client.client import SwarmClient
+    from swarmd.client.protocol import ProtocolClient
 
 REASON_CHARACTERS = 200
 
 
+@options.reaching_daemon
 def watch(
     swarm: options.Swarm = "",
     after_revision: Annotated[
@@ -30,7 +31,7 @@ def watch(
         float, typer.Option("--progress", metavar="SECONDS", min=0.1, help="Tell the counts when nothing changes.")
     ] = 10.0,
     forever: Annotated[bool, typer.Option("--forever", help="Go on when the swarm is finished.")] = False,
-    address: options.Address = None,
+    daemon: options.Daemon = options.ANYWHERE,
     json_output: options.Json = False,
 ) -> None:
     """Follow a swarm until it is finished, a line for each change; goes on where it was after a lost connection.
@@ -38,7 +39,7 @@ def watch(
     The exit code is 0 when all its tasks are done and 1 when they are not; --json prints one JSON object a line.
     """
 
-    async def follow(client: "SwarmClient") -> ExitCode:
+    async def follow(client: "ProtocolClient") -> ExitCode:
         from swarmd.client.watching import Follower
 
         follower = Follower(
@@ -55,7 +56,7 @@ def watch(
                 code = _exit_code(event.end)
         return code
 
-    raise typer.Exit(ask(address, follow))
+    raise typer.Exit(ask(daemon, follow))
 
 
 def _exit_code(end: "swarm_service_pb2.WatchEnd") -> ExitCode:

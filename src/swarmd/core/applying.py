@@ -14,7 +14,7 @@ from swarmd.core.errors import InvalidInputError, NotFoundError
 from swarmd.core.history import History
 from swarmd.core.ids import ABSENT, Rows
 from swarmd.core.loading import SHOWN_IDS, check_limit
-from swarmd.core.model import MAX_ATTEMPT, MAX_REASON_BYTES
+from swarmd.core.model import ALL_TEXTS, MAX_ATTEMPT
 from swarmd.core.status import CODE_OF, STATUS_OF, Code, RunStatus, TaskStatus
 from swarmd.core.table import Table
 from swarmd.core.transitions import EFFECTS, Effect
@@ -96,9 +96,7 @@ def _resolve_group(table: Table, group: StatusGroup, where: str) -> ResolvedGrou
             f"{where}.attempts: {outside[0]} is not allowed; attempts count from 1 to {MAX_ATTEMPT}, 0 means not fenced"
         )
         raise InvalidInputError(message, reason="INVALID_VALUE", field=f"{where}.attempts")
-    if len(group.reason) * 4 > MAX_REASON_BYTES and len(group.reason.encode()) > MAX_REASON_BYTES:
-        message = f"{where}.reason: too long; give at most {MAX_REASON_BYTES} bytes"
-        raise InvalidInputError(message, reason="TEXT_TOO_LONG", field=f"{where}.reason")
+    ALL_TEXTS.check("reason", group.reason, f"{where}.reason")
     rows = table.ids.find(ids)
     if len(rows) and int(rows.min()) == ABSENT:
         _refuse_unknown(rows, group, where)

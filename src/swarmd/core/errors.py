@@ -67,6 +67,24 @@ class LimitExceededError(SwarmdError):
     default_reason = "LIMIT_EXCEEDED"
 
 
+class BusyError(LimitExceededError):
+    """A bound on what goes on at once is reached: trying again later helps."""
+
+    default_reason = "BUSY"
+
+
+class UnauthenticatedError(SwarmdError):
+    """Nobody knows who calls: a token is missing or wrong."""
+
+    default_reason = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(SwarmdError):
+    """The caller is known, and may not do this."""
+
+    default_reason = "PERMISSION_DENIED"
+
+
 class UnavailableError(SwarmdError):
     """Not now; trying again later is safe."""
 

@@ -18,7 +18,7 @@ from swarmd.core.errors import AlreadyExistsError, InvalidInputError, NotFoundEr
 from swarmd.core.graph import Segment, find_cycle, offsets_of, segment_of
 from swarmd.core.ids import ABSENT, IdIndex, Int64s, Rows, distinct
 from swarmd.core.lanes import SortedByLane
-from swarmd.core.model import Array, TaskResources
+from swarmd.core.model import Array, TaskResources, TextLimits
 from swarmd.core.status import STANDING_CODES, Code
 from swarmd.core.table import Table
 from swarmd.core.templates import check_template
@@ -91,14 +91,14 @@ class LoadPlan:
     """New tasks by array row and code, flat."""
 
 
-def plan_load(known: Known, load: Load) -> LoadPlan:
+def plan_load(known: Known, load: Load, texts: TextLimits = model.ALL_TEXTS) -> LoadPlan:
     """Check a load against itself and what is there. Raises InvalidInputError, NotFoundError, AlreadyExistsError."""
     tasks, first = load.tasks, known.size
-    array_ids = _plan_arrays(known.array_ids, load.arrays)
-    resources_ids = _plan_resources(known.resources_ids, load.task_resources)
+    array_ids = _plan_arrays(known.array_ids, load.arrays, texts)
+    resources_ids = _plan_resources(known.resources_ids, load.task_resources, texts)
     _check_ids("tasks.task_id", tasks.task_ids, model.MAX_ID)
     _check_new("task", "tasks.task_id", tasks.task_ids, known.ids)
-    _check_values(tasks)
+    _check_values(tasks, texts)
     array_rows = _look_up("array", "tasks.array_id", tasks.array_ids, array_ids, tasks)
     resources_rows = _look_up(
         "task resources", "tasks.task_resources_id", tasks.task_resources_ids, resources_ids, tasks
@@ -164,14 +164,14 @@ def _upstreams_left(
     return left
 
 
-def _plan_arrays(known: IdIndex, arrays: Sequence[Array]) -> IdIndex:
+def _plan_arrays(known: IdIndex, arrays: Sequence[Array], texts: TextLimits) -> IdIndex:
     ids = np.array([array.array_id for array in arrays], dtype=np.int64)
     _check_ids("arrays.array_id", ids, model.MAX_ID)
     _check_new("array", "arrays.array_id", ids, known)
     for array in arrays:
         where = f"arrays[array_id={array.array_id}]"
-        _check_text(f"{where}.name", array.name, model.MAX_LABEL_BYTES)
-        _check_text(f"{where}.command", array.command, model.MAX_COMMAND_BYTES)
+        texts.check("label", array.name, f"{where}.name")
+        texts.check("command", array.command, f"{where}.command")
         check_template(array.command, field=f"{where}.command")
         check_limit(f"{where}.max_concurrently_running", array.max_concurrently_running)
     together = known.copy()
@@ -179,20 +179,20 @@ def _plan_arrays(known: IdIndex, arrays: Sequence[Array]) -> IdIndex:
     return together
 
 
-def _plan_resources(known: IdIndex, resources: Sequence[TaskResources]) -> IdIndex:
+def _plan_resources(known: IdIndex, resources: Sequence[TaskResources], texts: TextLimits) -> IdIndex:
     ids = np.array([each.task_resources_id for each in resources], dtype=np.int64)
     _check_ids("task_resources.task_resources_id", ids, model.ADJUSTED_RESOURCES_BASE - 1)
     _check_new("task resources", "task_resources.task_resources_id", ids, known)
     for each in resources:
-        _check_one_resources(each, f"task_resources[task_resources_id={each.task_resources_id}]")
+        _check_one_resources(each, f"task_resources[task_resources_id={each.task_resources_id}]", texts)
     together = known.copy()
     together.add(ids)
     return together
 
 
-def _check_one_resources(resources: TaskResources, where: str) -> None:
-    _check_text(f"{where}.cluster", resources.cluster, model.MAX_LABEL_BYTES)
-    _check_text(f"{where}.queue", resources.queue, model.MAX_LABEL_BYTES)
+def _check_one_resources(resources: TaskResources, where: str, texts: TextLimits) -> None:
+    texts.check("label", resources.cluster, f"{where}.cluster")
+    texts.check("label", resources.queue, f"{where}.queue")
     if not 1 <= resources.cores <= model.MAX_COUNT:
         raise _invalid(f"{where}.cores", resources.cores, "give 1 or more, or leave it out for 1")
     if not 0 <= resources.memory_mib <= model.MAX_COUNT:
@@ -202,8 +202,8 @@ def _check_one_resources(resources: TaskResources, where: str) -> None:
     if len(resources.extra) > model.MAX_EXTRA_ENTRIES:
         raise _invalid(f"{where}.extra", f"{len(resources.extra)} entries", f"give at most {model.MAX_EXTRA_ENTRIES}")
     for key, value in resources.extra.items():
-        _check_text(f"{where}.extra key", key, model.MAX_NAME_BYTES)
-        _check_text(f"{where}.extra[{key}]", value, model.MAX_NAME_BYTES)
+        texts.check("name", key, f"{where}.extra key")
+        texts.check("name", value, f"{where}.extra[{key}]")
 
 
 def check_limit(field_path: str, limit: int | None) -> None:
@@ -212,7 +212,7 @@ def check_limit(field_path: str, limit: int | None) -> None:
         raise _invalid(field_path, limit, "give 0 (pauses) or more, or leave it out for no limit", "NEGATIVE_LIMIT")
 
 
-def _check_values(tasks: TaskColumns) -> None:
+def _check_values(tasks: TaskColumns, texts: TextLimits) -> None:
     _check_each(
         tasks,
         tasks.max_attempts < 1,
@@ -224,14 +224,14 @@ def _check_values(tasks: TaskColumns) -> None:
         _check_each(tasks, (values < 0) | (values > model.MAX_ATTEMPT), values, name, f"give 0 to {model.MAX_ATTEMPT}")
     wrong_status = (tasks.statuses >= STANDING_CODES) | (tasks.statuses == Code.RESERVED)
     _check_each(tasks, wrong_status, tasks.statuses, "status", "give a status that a task can stand in")
-    for name, block, limit in (
-        ("name", tasks.names, model.MAX_NAME_BYTES),
-        ("command", tasks.commands, model.MAX_COMMAND_BYTES),
+    for kind, block, limit in (
+        ("name", tasks.names, texts.name_bytes),
+        ("command", tasks.commands, texts.command_bytes),
     ):
         place = block.too_long(limit)
         if place is not None:
-            where = f"tasks[task_id={tasks.task_ids[place]}].{name}"
-            raise _invalid(where, "too long", f"give at most {limit} bytes", "TEXT_TOO_LONG")
+            where = f"tasks[task_id={tasks.task_ids[place]}].{kind}"
+            raise texts.too_long(kind, where, block.size_of(place))
     for scales in tasks.scale_sets:
         _check_scales(scales)
 
@@ -348,11 +348,6 @@ def _check_cycles(tasks: TaskColumns, upstream_rows: Rows, targets: Rows, first:
             f"of {len(ids)}; take one of these dependencies out"
         )
         raise _with_ids(InvalidInputError, message, "DEPENDENCY_CYCLE", "tasks.upstream_task_ids", ids, limit=1000)
-
-
-def _check_text(field_path: str, text: str, limit: int) -> None:
-    if len(text) * 4 > limit and len(text.encode()) > limit:
-        raise _invalid(field_path, f"{len(text.encode())} bytes", f"give at most {limit} bytes", "TEXT_TOO_LONG")
 
 
 def _invalid(field_path: str, value: object, remedy: str, reason: str = "INVALID_VALUE") -> InvalidInputError:

@@ -7,12 +7,14 @@ These are what crosses the border of the core one by one; inside, and for large 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from swarmd.core.errors import LimitExceededError
 from swarmd.core.status import TaskStatus
 
 MAX_NAME_BYTES = 1024
 MAX_LABEL_BYTES = 256
 MAX_COMMAND_BYTES = 131_072
 MAX_REASON_BYTES = 4096
+MAX_ENVIRONMENT_BYTES = 65_536
 MAX_EXTRA_ENTRIES = 64
 MAX_ID = (1 << 62) - 1
 MAX_COUNT = (1 << 31) - 1
@@ -27,6 +29,36 @@ ADJUSTED_RESOURCES_BASE = 1 << 40
 """Resources that grew after ADJUSTING_RESOURCES get ids from here up; the ids of loaded ones are below."""
 
 SCALABLE_RESOURCES = ("cores", "memory", "runtime")
+
+
+@dataclass(frozen=True, slots=True)
+class TextLimits:
+    """How many bytes of UTF-8 a text may have, by what it is. None is above what a journal may hold."""
+
+    name_bytes: int = MAX_NAME_BYTES
+    """Names of tasks; keys and values of `extra`."""
+    label_bytes: int = MAX_LABEL_BYTES
+    """Names of swarms, arrays, clusters and queues."""
+    command_bytes: int = MAX_COMMAND_BYTES
+    reason_bytes: int = MAX_REASON_BYTES
+    environment_bytes: int = MAX_ENVIRONMENT_BYTES
+    """All names and values together."""
+
+    def check(self, kind: str, text: str, field: str) -> None:
+        """Raise LimitExceededError when a text of this kind (`name`, `label`, ...) is too long."""
+        limit = getattr(self, f"{kind}_bytes")
+        if len(text) * 4 > limit and len(text.encode(errors="replace")) > limit:
+            raise self.too_long(kind, field, len(text.encode(errors="replace")))
+
+    def too_long(self, kind: str, field: str, size: int) -> LimitExceededError:
+        """The error for a text of so many bytes."""
+        limit, setting = getattr(self, f"{kind}_bytes"), f"max_{kind}_bytes"
+        message = f"{field}: {size} bytes is too long; give at most {limit} ({setting})"
+        return LimitExceededError(message, reason="TEXT_TOO_LONG", field=field, metadata={"limit": setting})
+
+
+ALL_TEXTS = TextLimits()
+"""What nobody may exceed, whatever is configured."""
 
 
 @dataclass(frozen=True, slots=True)

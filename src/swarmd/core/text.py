@@ -98,6 +98,12 @@ class TextBlock:
         over = np.flatnonzero(np.diff(self.ends, prepend=0) > limit)
         return int(over[0]) if len(over) else None
 
+    def size_of(self, place: int) -> int:
+        """How many bytes one text has."""
+        if self.ends is None:
+            return 0
+        return int(self.ends[place] - (self.ends[place - 1] if place else 0))
+
     def part(self, start: int, end: int) -> "TextBlock":
         """The texts of these places."""
         part = TextBlock(empty=end - start)

@@ -14,7 +14,7 @@ from swarmd._pb.swarm.v1 import array_pb2, state_pb2, swarm_pb2, swarm_service_p
 from swarmd.core.columns import ScaleSets, TaskColumns, loading_code
 from swarmd.core.errors import InvalidInputError
 from swarmd.core.events import SwarmSettings
-from swarmd.core.model import DEFAULT_MAX_ATTEMPTS, DEFAULT_SWARM_LIMIT, MAX_LABEL_BYTES, Array, TaskResources
+from swarmd.core.model import ALL_TEXTS, DEFAULT_MAX_ATTEMPTS, DEFAULT_SWARM_LIMIT, Array, TaskResources, TextLimits
 from swarmd.core.selecting import Selector
 from swarmd.core.status import CODE_OF, RunStatus, TaskStatus
 from swarmd.core.update import StateUpdate, TaskStatuses
@@ -24,7 +24,6 @@ MAX_IDS_PER_UPDATE = 100_000
 """One update is one unit that nobody may interrupt: larger ones would hold up everybody else."""
 TASKS_AT_ONCE = 1000
 """Tasks of a large message that are converted before others get their turn."""
-MAX_ENVIRONMENT_BYTES = 65_536
 
 _LOADING_CODES = {0: int(CODE_OF[TaskStatus.REGISTERED])} | {
     number: int(loading_code(CODE_OF[status])) for number, status in TASK_STATUS_FROM_PB.items()
@@ -40,12 +39,13 @@ def check_size(message: state_pb2.StateUpdate) -> None:
         raise InvalidInputError(text, reason="UPDATE_TOO_LARGE", field="update.task_statuses")
 
 
-def state_update(message: state_pb2.StateUpdate) -> StateUpdate:
-    """A StateUpdate as it came."""
+def state_update(message: state_pb2.StateUpdate, texts: TextLimits = ALL_TEXTS) -> StateUpdate:
+    """A StateUpdate as it came. Raises LimitExceededError for a reason that is too long."""
     statuses = TaskStatuses()
     for place, group in enumerate(message.task_statuses):
         attempts = np.array(group.attempts, dtype=np.int32) if group.attempts else None
         status = _status(group.status, f"update.task_statuses[{place}].status")
+        texts.check("reason", group.reason, f"update.task_statuses[{place}].reason")
         statuses.add(status, np.array(group.task_ids, dtype=np.int64), attempts, group.reason)
     update = StateUpdate(statuses)
     if message.HasField("max_concurrently_running"):
@@ -162,13 +162,16 @@ def selector(message: task_pb2.TaskSelector) -> Selector:
     )
 
 
-def check_swarm(message: swarm_pb2.Swarm) -> None:
-    """Raise InvalidInputError when no swarm is to be created with this. What a journal holds is not checked again."""
-    check_text(message.display_name, "swarm.display_name", MAX_LABEL_BYTES)
+def check_swarm(message: swarm_pb2.Swarm, texts: TextLimits) -> None:
+    """Raise InvalidInputError or LimitExceededError when no swarm is to be created with this.
+
+    What a journal holds is not checked again.
+    """
+    texts.check("label", message.display_name, "swarm.display_name")
     if message.working_directory and not Path(message.working_directory).is_absolute():
         text = f"swarm.working_directory: {message.working_directory!r} is relative; give an absolute path"
         raise InvalidInputError(text, field="swarm.working_directory")
-    _check_environment(message)
+    _check_environment(message, texts)
 
 
 def swarm_settings(message: swarm_pb2.Swarm) -> SwarmSettings:
@@ -192,23 +195,15 @@ def swarm_limit(message: swarm_pb2.Swarm) -> int:
     return message.max_concurrently_running if message.HasField("max_concurrently_running") else DEFAULT_SWARM_LIMIT
 
 
-def _check_environment(message: swarm_pb2.Swarm) -> None:
+def _check_environment(message: swarm_pb2.Swarm, texts: TextLimits) -> None:
     environment = message.environment
     size = sum(len(name.encode()) + len(value.encode()) + 2 for name, value in environment.items())
-    if size > MAX_ENVIRONMENT_BYTES:
-        text = f"swarm.environment: {size} bytes is too long; give at most {MAX_ENVIRONMENT_BYTES}"
-        raise InvalidInputError(text, reason="TEXT_TOO_LONG", field="swarm.environment")
+    if size > texts.environment_bytes:
+        raise texts.too_long("environment", "swarm.environment", size)
     for name, value in environment.items():
         if not name or "=" in name or "\0" in name + value:
             text = f"swarm.environment: {name!r} cannot be set; a name is not empty and has no '=', nothing has a NUL"
             raise InvalidInputError(text, field="swarm.environment")
-
-
-def check_text(text: str, field: str, limit: int) -> None:
-    """Raise InvalidInputError when a text has more bytes than it may."""
-    if len(text.encode()) > limit:
-        message = f"{field}: {len(text.encode())} bytes is too long; give at most {limit}"
-        raise InvalidInputError(message, reason="TEXT_TOO_LONG", field=field)
 
 
 UPDATABLE = (

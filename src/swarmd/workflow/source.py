@@ -170,6 +170,8 @@ def _yaml_message(error: yaml.MarkedYAMLError, text: str) -> str:
     line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
     if "\t" in line[: len(line) - len(line.lstrip())]:
         return "is indented with a tab; YAML wants spaces"
+    if "nesting depth" in (error.problem or ""):  # newer versions of libyaml have a limit of their own
+        return "is not YAML: nested too deeply"
     parts = [part for part in (error.context, error.problem) if part]
     return f"is not YAML: {', '.join(parts) or 'it cannot be understood'}"
 

@@ -25,6 +25,7 @@ class OnStop(StrEnum):
 SWARM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
+@options.reaching_daemon
 def run(
     file: Annotated[
         Path | None, typer.Argument(metavar="FILE", help="The workflow file, YAML or JSON.", show_default=False)
@@ -66,7 +67,7 @@ def run(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the swarm, and a daemon started for it, when it is finished.")
     ] = False,
-    address: options.Address = None,
+    daemon: options.Daemon = options.ANYWHERE,
     json_output: options.Json = False,
 ) -> None:
     """Run a workflow and watch it; Ctrl-C asks whether to cancel it or to let it go on.
@@ -87,7 +88,7 @@ def run(
     from swarmd.cli.run.summary import print_summary, summary_data
 
     chosen = RunOptions(
-        address=address,
+        daemon=daemon,
         swarm_id=swarm_id,
         gateway=gateway,
         local_cores=local_cores,

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarmd._pb.swarm.v1 import swarm_pb2, task_pb2
-from swarmd.addresses import ADDRESS_VARIABLE, client_address
 from swarmd.cli.errors import ExitCode
 from swarmd.cli.output import note
 from swarmd.cli.run.display import Display, display_for_stderr
@@ -20,8 +19,9 @@ from swarmd.cli.run.interrupts import Interrupts, Wish
 from swarmd.cli.run.own_daemon import OwnDaemon
 from swarmd.cli.run.progress import Progress
 from swarmd.cli.status import PULL_GATEWAY
-from swarmd.client.client import SwarmClient
 from swarmd.client.errors import NoDaemonError, RpcError
+from swarmd.client.finding import ConnectionSettings
+from swarmd.client.protocol import PATIENCE, ProtocolClient
 from swarmd.core.errors import InvalidInputError
 from swarmd.workflow.plan import WorkflowPlan
 
@@ -36,7 +36,7 @@ MOST_FAILED_TASKS = 20
 class RunOptions:
     """What the user chose."""
 
-    address: str | None = None
+    daemon: ConnectionSettings = field(default_factory=ConnectionSettings)
     swarm_id: str = ""
     gateway: str = "local"
     local_cores: int | None = None
@@ -70,11 +70,12 @@ class Report:
 
 async def run_workflow(plan: WorkflowPlan, options: RunOptions) -> Report:
     """Run a plan to its end, or until the user has enough of it. Raises RpcError and NoDaemonError."""
-    address, own = client_address(options.address), None
-    if not await _is_there(options, wanted=options.address or os.environ.get(ADDRESS_VARIABLE)):
+    daemon, own = options.daemon, None
+    if not await _is_there(daemon):
         own = await _own_daemon(options)
-        address = own.address if own is not None else address
-    async with SwarmClient(address) as client:
+        daemon = daemon if own is None else ConnectionSettings(address=str(own.address))
+    # nobody starts a daemon of our own again: when it is gone, that is told at once
+    async with ProtocolClient(daemon, patience=PATIENCE if own is None else 0) as client:
         run = _Run(client, plan, options, own)
         try:
             report = await run.to_the_end()
@@ -88,13 +89,13 @@ async def run_workflow(plan: WorkflowPlan, options: RunOptions) -> Report:
     return report
 
 
-async def _is_there(options: RunOptions, *, wanted: str | None) -> bool:
+async def _is_there(daemon: ConnectionSettings) -> bool:
     """Whether a daemon answers; raises NoDaemonError when none does at an address that somebody chose."""
     try:
-        async with SwarmClient(options.address) as client:
+        async with ProtocolClient(daemon) as client:
             await client.connect()
     except (NoDaemonError, InvalidInputError):
-        if wanted:
+        if daemon.is_chosen:
             raise
         return False
     return True
@@ -106,7 +107,7 @@ async def _own_daemon(options: RunOptions) -> OwnDaemon | None:
     try:
         await own.start()
     except NoDaemonError:
-        async with SwarmClient(own.address) as client:
+        async with ProtocolClient(own.address) as client:
             try:
                 await client.connect()
             except NoDaemonError:
@@ -120,7 +121,7 @@ async def _own_daemon(options: RunOptions) -> OwnDaemon | None:
 class _Run:
     """One workflow on its way through one daemon."""
 
-    def __init__(self, client: SwarmClient, plan: WorkflowPlan, options: RunOptions, own: OwnDaemon | None) -> None:
+    def __init__(self, client: ProtocolClient, plan: WorkflowPlan, options: RunOptions, own: OwnDaemon | None) -> None:
         self._client = client
         self._plan = plan
         self._options = options
