@@ -9,7 +9,7 @@ SEED ?= 1
 DURATION ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test conformance torture fuzz lint format protos schema bench wheel clean
+.PHONY: help setup demo test conformance torture fuzz lint format protos blocking schema bench wheel clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -48,15 +48,20 @@ format: setup  ## format the code and mend what ruff can mend
 protos: setup  ## generate src/swarmd/_pb from protos/
 	@$(BIN)/python scripts/generate_protos.py
 
+blocking: setup  ## generate the blocking client from the asynchronous one
+	@$(BIN)/python scripts/generate_blocking.py
+
 schema: setup  ## write the JSON Schema of the workflow file
 	@$(BIN)/python -m swarmd.workflow.schema
 
-bench: setup  ## measure the core, the local gateway, the server, what durability costs, and the start
+bench: setup  ## measure the core, the local gateway, the server, durability, the client, the start, attacks
 	@$(BIN)/python benchmarks/core.py --json build/bench-core.json
 	@$(BIN)/python benchmarks/local_gateway.py
 	@$(BIN)/python benchmarks/load_latency.py
 	@$(BIN)/python benchmarks/durability.py
+	@$(BIN)/python benchmarks/client.py
 	@$(BIN)/python benchmarks/startup.py
+	@$(BIN)/python benchmarks/under_attack.py
 
 wheel: setup  ## build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

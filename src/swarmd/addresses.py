@@ -9,9 +9,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from swarmd.config_file import listed, read_config
 from swarmd.core.errors import InvalidInputError
 
 ADDRESS_VARIABLE = "SWARMD_ADDRESS"
+LISTEN_VARIABLE = "SWARMD_LISTEN"
+STATE_VARIABLE = "SWARMD_STATE_DIR"
 SOCKET_NAME = "swarmd.sock"
 LONGEST_SOCKET_PATH = 107  # sockaddr_un has 108 bytes, with the closing NUL
 HIGHEST_PORT = 65_535
@@ -56,9 +59,21 @@ def default_address() -> Address:
 
 
 def client_address(given: str | None) -> Address:
-    """Where a client connects to: what was given, else `SWARMD_ADDRESS`, else the default socket."""
+    """Where a client connects to: what was given, else `SWARMD_ADDRESS`, else where the user's own daemon listens.
+
+    That is the first address of `SWARMD_LISTEN` or of the settings file, else the default socket.
+    """
     text = given or os.environ.get(ADDRESS_VARIABLE)
-    return parse_address(text) if text else default_address()
+    return parse_address(text) if text else _own_daemons_address()
+
+
+def _own_daemons_address() -> Address:
+    text = os.environ.get(LISTEN_VARIABLE)
+    addresses = listed(text, LISTEN_VARIABLE) if text else read_config(os.environ)[1].get("listen")
+    if not isinstance(addresses, list) or not addresses:
+        return default_address()
+    first = parse_address(str(addresses[0]))
+    return default_address() if first.path is None and first.port == 0 else first
 
 
 def runtime_directory() -> Path:
@@ -67,6 +82,12 @@ def runtime_directory() -> Path:
     if base:
         return Path(base) / "swarmd"
     return Path(tempfile.gettempdir()) / f"swarmd-{os.getuid()}"
+
+
+def daemons_state_directory() -> Path:
+    """Where the user's own daemon keeps what it has: `SWARMD_STATE_DIR`, the settings file, else the usual place."""
+    given = os.environ.get(STATE_VARIABLE) or read_config(os.environ)[1].get("state_dir")
+    return Path(given).absolute() if isinstance(given, str) else state_directory()
 
 
 def state_directory() -> Path:

@@ -5,9 +5,7 @@ misspelt must not be one that is silently missing.
 """
 
 import difflib
-import json
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +14,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from swarmd.config import DaemonConfig
+from swarmd.config_file import CONFIG_VARIABLE, invalid_settings, listed, read_config
 from swarmd.core.errors import InvalidInputError
-from swarmd.ownership import check_file
 
 PREFIX = "SWARMD_"
-CONFIG_VARIABLE = "SWARMD_CONFIG"
-FILE_NAME = "config.toml"
-LARGEST_FILE = 1 << 20
 CLIENT_PREFIX = "SWARMD_CLIENT_"
 NOT_SETTINGS = frozenset(
     {CONFIG_VARIABLE, "SWARMD_TRACEBACK", "SWARMD_ADDRESS", "SWARMD_TOKEN", "SWARMD_TOKEN_FILE", "SWARMD_TLS_CA"}
@@ -58,7 +53,9 @@ def resolve(
     Raises InvalidInputError for an unknown name or a wrong value, with its source.
     """
     variables = os.environ if environment is None else environment
-    file, content = _read(config, variables)
+    file, content = read_config(variables, config)
+    for name in content:
+        _check_known(name, f"{file}: {name!r}")
     layers = [
         {name: _Value(value, f"{file}") for name, value in content.items()},
         _of_environment(variables),
@@ -73,31 +70,6 @@ def resolve(
     return Settings(made, sources, file)
 
 
-def default_file(environment: Mapping[str, str]) -> Path:
-    """Where settings are looked for when nobody says where."""
-    base = environment.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "swarmd" / FILE_NAME
-
-
-def _read(given: Path | None, environment: Mapping[str, str]) -> tuple[Path | None, dict[str, Any]]:
-    """The file and what it holds. Only the one at the default place may be missing."""
-    named = given or (Path(environment[CONFIG_VARIABLE]) if environment.get(CONFIG_VARIABLE) else None)
-    path = (named or default_file(environment)).absolute()
-    if named is None and not path.exists():
-        return None, {}
-    check_file(path, "config")
-    try:
-        with path.open("rb") as file:
-            content = tomllib.loads(file.read(LARGEST_FILE).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _invalid(f"{path}: it is not TOML: {error}") from None
-    except OSError as error:
-        raise _invalid(f"config: {path} cannot be read ({error.strerror}); give a file that is there") from None
-    for name in content:
-        _check_known(name, f"{path}: {name!r}")
-    return path, content
-
-
 def _of_environment(environment: Mapping[str, str]) -> dict[str, _Value]:
     found = {}
     for variable, text in environment.items():
@@ -105,21 +77,8 @@ def _of_environment(environment: Mapping[str, str]) -> dict[str, _Value]:
             continue
         name = variable.removeprefix(PREFIX).lower()
         _check_known(name, variable, prefix=PREFIX)
-        found[name] = _Value(_listed(text, variable) if name in LISTS else text, variable)
+        found[name] = _Value(listed(text, variable) if name in LISTS else text, variable)
     return found
-
-
-def _listed(text: str, variable: str) -> list[str]:
-    """Several values in one variable: a JSON list, or words with commas between them."""
-    if not text.lstrip().startswith("["):
-        return [word.strip() for word in text.split(",") if word.strip()]
-    try:
-        values = json.loads(text)
-    except ValueError:
-        values = None
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise _invalid(f"{variable}: {text!r} is no list; write words with commas between them, or a JSON list")
-    return values
 
 
 def _check_known(name: str, place: str, prefix: str = "") -> None:
@@ -131,18 +90,14 @@ def _check_known(name: str, place: str, prefix: str = "") -> None:
     close = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
     meant = f"{prefix}{close[0].upper()}" if close and prefix else "".join(close)
     remedy = f"did you mean {meant!r}?" if meant else "`swarmd config` lists those there are"
-    raise _invalid(f"{place} is no setting; {remedy}")
+    raise invalid_settings(f"{place} is no setting; {remedy}")
 
 
 def _wrong(error: ValidationError, given: Mapping[str, _Value]) -> InvalidInputError:
     first = error.errors(include_url=False)[0]
     if not first["loc"]:  # about several of them together
-        return _invalid(first["msg"].removeprefix("Value error, "))
+        return invalid_settings(first["msg"].removeprefix("Value error, "))
     name = str(first["loc"][0])
     source = given[name].source if name in given else name
     place = f"{source}: {name}" if source.endswith(".toml") or "/" in source else source
-    return _invalid(f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}; it is {first['input']!r}", name)
-
-
-def _invalid(message: str, field: str = "") -> InvalidInputError:
-    return InvalidInputError(message, reason="INVALID_SETTINGS", field=field)
+    return invalid_settings(f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}; it is {first['input']!r}", name)

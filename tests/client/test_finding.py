@@ -14,12 +14,13 @@ from swarmd.core.errors import InvalidInputError
 def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No settings of this machine's user."""
     for name in (
-        *("ADDRESS", "TOKEN", "TOKEN_FILE", "STATE_DIR", "TLS_CA"),
+        *("ADDRESS", "TOKEN", "TOKEN_FILE", "STATE_DIR", "TLS_CA", "LISTEN", "CONFIG"),
         *("CLIENT_TLS", "CLIENT_CERT", "CLIENT_KEY", "CLIENT_SERVER_NAME", "CLIENT_INSECURE"),
     ):
         monkeypatch.delenv(f"SWARMD_{name}", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
 def token_file(path: Path, token: str) -> Path:
@@ -45,6 +46,38 @@ def test_the_address_is_the_given_one_then_the_environments_then_the_default(mon
     assert ConnectionSettings().found().address.port == 1
     assert ConnectionSettings().is_chosen
     assert ConnectionSettings(address="localhost:2").found().address.port == 2
+
+
+def settings_file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config" / "swarmd" / "config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    return path
+
+
+def test_what_the_settings_file_tells_the_daemon_its_clients_know(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    kept = tmp_path / "kept"
+    settings_file(tmp_path, f'listen = ["127.0.0.1:7421", "unix:/s.sock"]\nstate_dir = "{kept}"\n')
+    token_file(kept / "token", "of-the-file")
+    found = ConnectionSettings().found()
+    assert (str(found.address), found.token) == ("127.0.0.1:7421", "of-the-file")
+    assert not ConnectionSettings().is_chosen
+    monkeypatch.setenv("SWARMD_LISTEN", "unix:/other.sock,127.0.0.1:1")
+    assert str(ConnectionSettings().found().address) == "unix:/other.sock"
+    monkeypatch.setenv("SWARMD_ADDRESS", "localhost:1")
+    assert ConnectionSettings().found().address.port == 1
+
+
+@pytest.mark.parametrize("text", ['listen = ["127.0.0.1:0"]', "listen = []", "local_cores = 1", 'listen = "nonsense"'])
+def test_settings_that_do_not_tell_an_address_leave_the_default(tmp_path: Path, text: str):
+    settings_file(tmp_path, text)
+    assert ConnectionSettings().found().address == default_address()
+
+
+def test_a_settings_file_that_others_can_change_is_not_believed(tmp_path: Path):
+    settings_file(tmp_path, 'listen = ["127.0.0.1:1"]').chmod(0o666)
+    with pytest.raises(InvalidInputError, match="can be changed by others"):
+        ConnectionSettings().found()
 
 
 def test_each_place_of_a_token_wins_over_the_next_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -57,6 +57,24 @@ def test_the_clients_trace_goes_on_to_the_task(collector: Collector, tmp_path: P
     assert server.resource["service.name"] == "swarmd"
 
 
+def test_the_clients_own_spans_go_on_in_the_daemon(collector: Collector):
+    """For a Python program that uses OpenTelemetry, without a word of it to the client; from any thread."""
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from swarmd.client.blocking import SwarmClient
+
+    tracer = TracerProvider().get_tracer("program")
+    with running(environment={"SWARMD_OTLP_ENDPOINT": collector.endpoint}) as daemon:
+        with SwarmClient(daemon.address) as client, tracer.start_as_current_span("work") as span:
+            live = client.create_swarm("s", gateway="pull")
+            live.tick()
+        assert daemon.stop() == 0
+    made, ticked = only(collector.named(f"{SWARM}/CreateSwarm")), only(collector.named(TICK))
+    context = span.get_span_context()
+    assert {made.trace, ticked.trace} == {f"{context.trace_id:032x}"}
+    assert {made.parent, ticked.parent} == {f"{context.span_id:016x}"}
+
+
 def test_without_a_trace_of_the_client_each_call_and_each_tick_of_the_autopilot_has_one(collector: Collector):
     with running(environment={"SWARMD_OTLP_ENDPOINT": collector.endpoint}) as daemon:
         load(daemon, "s", "true", autopilot=True)

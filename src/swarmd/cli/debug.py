@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from swarmd.addresses import client_address, state_directory
+from swarmd.addresses import client_address, daemons_state_directory
 from swarmd.cli import options
 from swarmd.cli.errors import sentence_of
 from swarmd.cli.output import message_data, note, print_line
@@ -63,7 +63,7 @@ def dump(
 
     from swarmd.observing.debugging import versions, write_private
 
-    folder = (state_dir or Path(os.environ.get("SWARMD_STATE_DIR") or state_directory())).absolute()
+    folder = (state_dir or daemons_state_directory()).absolute()
     told: dict[str, Any] = {
         "written_at": datetime.now(UTC).isoformat(),
         "versions": versions(),

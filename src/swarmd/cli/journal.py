@@ -5,7 +5,6 @@ torn end of a file that is merely looked at.
 """
 
 import contextlib
-import os
 import secrets
 import shutil
 import sys
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from swarmd.addresses import state_directory
+from swarmd.addresses import daemons_state_directory
 from swarmd.cli import options
 from swarmd.cli.errors import ExitCode, NotThereError, UsageError
 from swarmd.cli.output import note, print_json, print_line
@@ -143,7 +142,7 @@ def claimed(state_dir: Path | None) -> "Iterator[StateDirectory]":
     """The state directory, which no daemon may have meanwhile."""
     from swarmd.journal.directory import StateDirectory
 
-    path = state_dir or Path(os.environ.get("SWARMD_STATE_DIR") or state_directory())
+    path = state_dir or daemons_state_directory()
     if not path.is_dir():
         raise NotThereError(f"there is no state directory {path}")
     directory = StateDirectory(path)

@@ -23,7 +23,7 @@ Address = Annotated[
         "--address",
         "-a",
         metavar="ADDRESS",
-        help="Where it is: unix:PATH or HOST:PORT. Default: $SWARMD_ADDRESS, or else your own socket.",
+        help="Where it is: unix:PATH or HOST:PORT. Default: $SWARMD_ADDRESS, or where your own daemon listens.",
         show_default=False,
         rich_help_panel=PANEL,
     ),

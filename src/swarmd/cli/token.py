@@ -1,13 +1,12 @@
 """`swarmd token`: where the secrets are that let callers in over TCP, and new ones in their place."""
 
-import os
 import signal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from swarmd.addresses import state_directory
+from swarmd.addresses import daemons_state_directory
 from swarmd.cli.output import note, print_line
 from swarmd.cli.processes import daemon_of, tell
 from swarmd.core.errors import StorageError
@@ -59,4 +58,4 @@ def renew(state_dir: StateDir = None) -> None:
 
 
 def _folder(given: Path | None) -> Path:
-    return (given or Path(os.environ.get("SWARMD_STATE_DIR") or state_directory())).absolute()
+    return (given or daemons_state_directory()).absolute()

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swarmd.addresses import Address, client_address, parse_address, state_directory
+from swarmd.addresses import Address, client_address, daemons_state_directory, parse_address
 from swarmd.core.errors import InvalidInputError
 
 TOKEN_VARIABLE = "SWARMD_TOKEN"  # noqa: S105 - the names of variables
 TOKEN_FILE_VARIABLE = "SWARMD_TOKEN_FILE"  # noqa: S105
-STATE_VARIABLE = "SWARMD_STATE_DIR"
 TLS_VARIABLE = "SWARMD_CLIENT_TLS"
 CA_VARIABLE = "SWARMD_TLS_CA"
 CERT_VARIABLE = "SWARMD_CLIENT_CERT"
@@ -55,11 +54,11 @@ class ConnectionSettings:
     """What somebody said about the way to a daemon. None: looked up in the environment."""
 
     address: str | None = None
-    """`unix:PATH` or `HOST:PORT`; SWARMD_ADDRESS, else the default socket."""
+    """`unix:PATH` or `HOST:PORT`; SWARMD_ADDRESS, else where the user's own daemon listens, as its settings say."""
     token: str | None = field(default=None, repr=False)
     """SWARMD_TOKEN."""
     token_file: str | os.PathLike[str] | None = None
-    """SWARMD_TOKEN_FILE, else the file `token` of SWARMD_STATE_DIR or the default state directory, if it is there."""
+    """SWARMD_TOKEN_FILE, else the file `token` of the user's own daemon's state directory, if it is there."""
     tls: bool | None = None
     """Whether TLS is used; SWARMD_CLIENT_TLS, else when a CA or a certificate is given."""
     tls_ca: str | os.PathLike[str] | None = None
@@ -139,7 +138,7 @@ def _token_around(environment: Mapping[str, str], *, with_default: bool) -> str 
         return _checked(environment[TOKEN_VARIABLE], TOKEN_VARIABLE)
     if environment.get(TOKEN_FILE_VARIABLE):
         return _read(Path(environment[TOKEN_FILE_VARIABLE]), TOKEN_FILE_VARIABLE)
-    kept = Path(environment.get(STATE_VARIABLE) or state_directory()) / TOKEN_NAME
+    kept = daemons_state_directory() / TOKEN_NAME
     return _read(kept) if with_default and kept.exists() else None
 
 

@@ -25,6 +25,7 @@ from swarmd.client.encoding import ColumnLoad, Loadable, add_tasks_chunks
 from swarmd.client.errors import NoDaemonError, NotFoundError, RpcError
 from swarmd.client.finding import ConnectionSettings
 from swarmd.client.retrying import REPEATABLE, Patience, may_repeat
+from swarmd.client.tracing import trace_headers
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -56,7 +57,7 @@ class ProtocolClient:
         self.address = self.connection.address
         self.patience = patience
         self._had_answers = False
-        self._metadata = metadata_of(self.connection)
+        self._token = metadata_of(self.connection) or ()
         check_tls(self.connection)
 
     # opened by the first call: gRPC binds a channel to the event loop that runs then, and here may be none yet
@@ -96,7 +97,7 @@ class ProtocolClient:
         """Make sure that a daemon answers; raises NoDaemonError. Calls connect by themselves: this is a check."""
         request = swarm_service_pb2.ListSwarmsRequest(page_size=1)
         with self._errors():
-            await self._swarms.ListSwarms(request, timeout=within, metadata=self._metadata)
+            await self._swarms.ListSwarms(request, timeout=within, metadata=self._metadata())
         self._had_answers = True
 
     async def is_serving(self, *, within: float = 5.0) -> bool:
@@ -262,7 +263,7 @@ class ProtocolClient:
         self, request: swarm_service_pb2.WatchSwarmRequest
     ) -> AsyncIterator[swarm_service_pb2.WatchSwarmResponse]:
         """One stream of changes as the daemon sends it; `watching.Follower` also resumes it."""
-        call = self._swarms.WatchSwarm(request, metadata=self._metadata)
+        call = self._swarms.WatchSwarm(request, metadata=self._metadata())
         try:
             with self._errors():
                 async for message in call:
@@ -275,7 +276,7 @@ class ProtocolClient:
         self, requests: AsyncIterator[scheduler_pb.ApplyUpdateRequest]
     ) -> AsyncIterator[scheduler_pb.ApplyUpdateResponse]:
         """Tell what happened: each request is answered by one response, in order; `updating.UpdateStream` resumes."""
-        call = self._scheduler.ApplyUpdate(requests, metadata=self._metadata)
+        call = self._scheduler.ApplyUpdate(requests, metadata=self._metadata())
         try:
             with self._errors():
                 async for message in call:
@@ -306,7 +307,7 @@ class ProtocolClient:
         while True:
             try:
                 with self._errors():
-                    answer = await rpc(request, timeout=timeout, metadata=self._metadata)
+                    answer = await rpc(request, timeout=timeout, metadata=self._metadata())
             except RpcError as error:
                 self._had_answers |= not isinstance(error, NoDaemonError)
                 if not may_repeat(error, repeatable=harmless, reached=self._had_answers):
@@ -315,6 +316,10 @@ class ProtocolClient:
             else:
                 self._had_answers = True
                 return answer
+
+    def _metadata(self) -> tuple[tuple[str, str], ...] | None:
+        """What goes with a call: the token, and the trace that the caller is part of."""
+        return (*self._token, *trace_headers()) or None
 
     def _errors(self) -> AbstractContextManager[None]:
         return translated_errors(self.address, had_answers=self._had_answers)

@@ -13,10 +13,10 @@ from pathlib import Path
 from swarmd.addresses import (
     SOCKET_NAME,
     Address,
+    daemons_state_directory,
     default_address,
     parse_address,
     runtime_directory,
-    state_directory,
 )
 from swarmd.client.errors import NoDaemonError
 from swarmd.core.errors import InvalidInputError
@@ -32,7 +32,7 @@ class OwnDaemon:
     def __init__(self, local_cores: int | None = None, *, on_stop: str = "kill", stays: bool = False) -> None:
         """Where it will be; with `stays` it does not end when it is idle. Raises InvalidInputError or OSError."""
         self.address, self._scratch = _own_address()
-        state = make_private(Path(os.environ.get("SWARMD_STATE_DIR") or state_directory()))
+        state = make_private(daemons_state_directory())
         self.log = state / f"daemon-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
         arguments = ["--listen", str(self.address), "--state-dir", str(state), "--on-stop", on_stop]
         arguments += [] if stays else ["--idle-timeout", str(IDLE_SECONDS)]
