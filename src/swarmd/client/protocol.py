@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import AbstractContextManager
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 from uuid import uuid4
 
 from google.protobuf.duration_pb2 import Duration
@@ -39,6 +39,17 @@ PATIENCE = 60.0
 """How long a call waits for a daemon that was lost, in seconds."""
 
 T = TypeVar("T")
+Message_co = TypeVar("Message_co", covariant=True)
+
+
+class Call(Protocol[Message_co]):
+    """A call that is answered with a stream."""
+
+    def __aiter__(self) -> AsyncIterator[Message_co]:
+        """What it brings."""
+
+    def cancel(self) -> bool:
+        """End it."""
 
 
 class ProtocolClient:
@@ -259,31 +270,17 @@ class ProtocolClient:
 
     # -- streams ---------------------------------------------------------------------------------------------------
 
-    async def watch_swarm(
+    def watch_swarm(
         self, request: swarm_service_pb2.WatchSwarmRequest
     ) -> AsyncIterator[swarm_service_pb2.WatchSwarmResponse]:
         """One stream of changes as the daemon sends it; `watching.Follower` also resumes it."""
-        call = self._swarms.WatchSwarm(request, metadata=self._metadata())
-        try:
-            with self._errors():
-                async for message in call:
-                    self._had_answers = True
-                    yield message
-        finally:
-            call.cancel()
+        return self._messages(lambda: self._swarms.WatchSwarm(request, metadata=self._metadata()))
 
-    async def apply_updates(
+    def apply_updates(
         self, requests: AsyncIterator[scheduler_pb.ApplyUpdateRequest]
     ) -> AsyncIterator[scheduler_pb.ApplyUpdateResponse]:
         """Tell what happened: each request is answered by one response, in order; `updating.UpdateStream` resumes."""
-        call = self._scheduler.ApplyUpdate(requests, metadata=self._metadata())
-        try:
-            with self._errors():
-                async for message in call:
-                    self._had_answers = True
-                    yield message
-        finally:
-            call.cancel()
+        return self._messages(lambda: self._scheduler.ApplyUpdate(requests, metadata=self._metadata()))
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
@@ -316,6 +313,17 @@ class ProtocolClient:
             else:
                 self._had_answers = True
                 return answer
+
+    async def _messages(self, start: Callable[[], Call[T]]) -> AsyncIterator[T]:
+        """What a stream brings, from when the first of it is asked for; the call ends with who reads it."""
+        call = start()
+        try:
+            with self._errors():
+                async for message in call:
+                    self._had_answers = True
+                    yield message
+        finally:
+            call.cancel()
 
     def _metadata(self) -> tuple[tuple[str, str], ...] | None:
         """What goes with a call: the token, and the trace that the caller is part of."""
