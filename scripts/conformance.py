@@ -129,7 +129,6 @@ def main() -> int:
             passed.append(language.name)
     told = [f"{what}: {', '.join(names) or 'none'}" for what, names in _outcomes(passed, failed, left_out)]
     print(f"conformance: {'; '.join(told)}")
-    print(f"{len(passed)} passed, {len(failed)} failed, {len(left_out)} skipped")
     return 1 if failed else 0
 
 
