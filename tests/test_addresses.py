@@ -80,3 +80,10 @@ def test_state_is_kept_where_the_environment_says(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert state_directory() == tmp_path / ".local" / "state" / "swarmd"
+
+
+def test_the_runtime_directory_is_not_looked_for_by_writing(monkeypatch, tmp_path):
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "missing"))
+    assert runtime_directory() == tmp_path / "missing" / f"swarmd-{os.getuid()}"
+    assert not list(tmp_path.iterdir())

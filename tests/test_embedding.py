@@ -17,6 +17,8 @@ import swarmd
 from swarmd import Daemon, DaemonConfig, embedded
 from swarmd.client import NoDaemonError, Outcome, Swarm, SwarmClient
 from swarmd.core.errors import AlreadyExistsError, InvalidInputError
+from swarmd.gateways.contract import SwarmInfo
+from swarmd.gateways.pull import PullGateway
 from tests.daemon import is_running, short_home, until
 
 pytestmark = pytest.mark.e2e
@@ -233,3 +235,23 @@ def test_the_names_are_there_without_being_imported_at_once():
     program = "import sys, swarmd; assert 'grpc' not in sys.modules; swarmd.embedded; assert 'grpc' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
     assert {"Daemon", "DaemonConfig", "EmbeddedDaemon", "embedded"} <= set(swarmd.__all__)
+
+
+class SlowToStart(PullGateway):
+    """An engine that does not take up what was there before."""
+
+    async def add_swarm(self, swarm: SwarmInfo) -> None:
+        await asyncio.sleep(600)
+
+
+async def test_a_start_that_is_given_up_leaves_nothing_behind():
+    with short_home() as home:
+        async with Daemon(config_in(home)) as first, SwarmClient(first.addresses[0]) as client:
+            await client.create_swarm("kept", gateway="pull")
+        slow = Daemon(config_in(home), gateways={"pull": SlowToStart()})
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(slow.start(), 1)
+        mine = asyncio.current_task()
+        assert [task.get_name() for task in asyncio.all_tasks() if task is not mine and "kept" in task.get_name()] == []
+        async with Daemon(config_in(home)) as again, SwarmClient(again.addresses[0]) as client:
+            assert [swarm.swarm_id for swarm in await client.swarms()] == ["kept"]

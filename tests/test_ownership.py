@@ -2,6 +2,7 @@
 
 import os
 import stat
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -134,3 +135,25 @@ def test_a_strangers_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     stranger_owns(monkeypatch, file)
     with pytest.raises(InvalidInputError, match="belongs to user"):
         check_file(file, "tls_cert")
+
+
+def test_an_access_list_lets_others_in_whatever_the_group(tmp_path: Path):
+    """The bits of the group stand for everybody on the list."""
+    file = tmp_path / "file"
+    file.write_text("x")
+    anybody, user = 0xFFFFFFFF, 65_534
+    entries = ((0x01, 6, anybody), (0x02, 6, user), (0x04, 4, anybody), (0x10, 6, anybody), (0x20, 0, anybody))
+    packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(file, "system.posix_acl_access", packed)
+    except OSError as error:
+        pytest.skip(f"no access lists here: {error.strerror}")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o660
+    with pytest.raises(InvalidInputError, match="can be changed by others"):
+        check_file(file, "config")
+    entries = ((0x01, 6, anybody), (0x02, 4, user), (0x04, 0, anybody), (0x10, 4, anybody), (0x20, 0, anybody))
+    packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    os.setxattr(file, "system.posix_acl_access", packed)
+    check_file(file, "config")
+    with pytest.raises(InvalidInputError, match="can be read by others, by an access list"):
+        check_file(file, "tls_key", secret=True)

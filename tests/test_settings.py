@@ -169,3 +169,15 @@ def test_the_environment_of_this_process_is_read_by_default(monkeypatch, tmp_pat
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("SWARMD_MAX_SWARMS", "7")
     assert resolve({}).config.max_swarms == 7
+
+
+@pytest.mark.parametrize(
+    "name", ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_GRPC", "PORT", "PORT_7421_TCP", "PORT_7421_TCP_ADDR"]
+)
+def test_what_kubernetes_sets_for_a_service_called_swarmd_is_no_setting(name: str):
+    assert settings(environment={f"SWARMD_{name}": "tcp://10.0.0.1:7421"}).config == DaemonConfig()
+
+
+@pytest.mark.parametrize("name", ["max_connections", "max_concurrent_streams", "ready_fd", "max_message_bytes"])
+def test_numbers_that_the_system_does_not_take_are_refused(name: str):
+    assert "less than or equal to" in refusal(**{name: 3_000_000_000})

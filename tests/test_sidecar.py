@@ -8,12 +8,16 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
+from swarmd._pb.swarm.v1 import swarm_pb2, swarm_service_pb2
+from swarmd._pb.swarm.v1.swarm_service_pb2_grpc import SwarmServiceStub
 from swarmd.core.errors import InvalidInputError
 from swarmd.sidecar import Notifier, ParentWatch, ReadyPipe
 from tests.daemon import is_running, launched, private_environment, ready_line, running, short_home, until
@@ -214,3 +218,30 @@ def test_it_ends_when_the_process_that_started_it_is_killed(home: Path):
         until(lambda: not is_running(pid), "the daemon ends", SECONDS)
     assert f"process {parent.pid}, which started it, is gone" in (home / "stderr").read_text()
     assert not (home / "runtime" / "swarmd" / "swarmd.sock").exists(), "it drained and cleaned up"
+
+
+@e2e
+def test_a_signal_after_the_parent_has_gone_is_the_first_one(home: Path):
+    """Many parents close the pipe and then send SIGTERM: what is under way finishes all the same."""
+    over = threading.Event()
+
+    def chunks() -> Iterator[swarm_service_pb2.AddTasksRequest]:
+        while not over.wait(0.05):
+            yield swarm_service_pb2.AddTasksRequest()
+
+    with launched("--exit-with-parent", "--ready-json", home=home, stdin=subprocess.PIPE) as process:
+        address = ready_line(process, home)["address"]
+        assert process.stdin is not None
+        with grpc.insecure_channel(address) as channel:
+            swarms = SwarmServiceStub(channel)
+            create = swarm_service_pb2.CreateSwarmRequest(swarm=swarm_pb2.Swarm(swarm_id="s"))
+            swarms.CreateSwarm(create, timeout=SECONDS)
+            loading = swarms.AddTasks.future(chunks(), timeout=SECONDS)
+            process.stdin.close()
+            until(lambda: "draining" in (home / "stderr").read_text(), "the drain")
+            process.terminate()
+            until(lambda: "a second signal" in (home / "stderr").read_text(), "the signal is noticed")
+            assert not loading.done()
+            over.set()
+            loading.result()
+        assert process.wait(SECONDS) == 0

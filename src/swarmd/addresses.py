@@ -5,7 +5,6 @@ An address is `unix:PATH` or `HOST:PORT`. Without one, it is the socket `swarmd.
 """
 
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +80,8 @@ def runtime_directory() -> Path:
     base = os.environ.get("XDG_RUNTIME_DIR")
     if base:
         return Path(base) / "swarmd"
-    return Path(tempfile.gettempdir()) / f"swarmd-{os.getuid()}"
+    # not tempfile's own way to find it, which writes into it: nothing may be writable where all paths are given
+    return Path(os.environ.get("TMPDIR") or "/tmp") / f"swarmd-{os.getuid()}"  # noqa: S108
 
 
 def daemons_state_directory() -> Path:

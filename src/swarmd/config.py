@@ -19,7 +19,10 @@ from swarmd.core.model import (
 
 MIB = 1024 * 1024
 
-Positive = Annotated[int, Field(ge=1)]
+MOST = (1 << 31) - 1
+"""What gRPC and the system take for a number."""
+
+Positive = Annotated[int, Field(ge=1, le=MOST)]
 Seconds = Annotated[float, Field(ge=0)]
 
 
@@ -49,17 +52,17 @@ class DaemonConfig(BaseModel):
     """Stop when every swarm is finished and nobody has called for so long; None: never."""
     max_in_flight: Positive = 8
     """Batches of one swarm that are being queued at once."""
-    max_message_bytes: Annotated[int, Field(ge=1024)] = 4 * MIB
+    max_message_bytes: Annotated[int, Field(ge=1024, le=MOST)] = 4 * MIB
     """The largest message that the daemon receives."""
     max_swarms: Positive = 1000
     max_tasks_per_swarm: Positive = 20_000_000
     max_watchers_per_swarm: Positive = 1000
-    max_concurrent_streams: Positive = 1000
+    max_concurrent_streams: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     """Calls under way at once."""
-    max_connections: Positive = 1000
-    """Connections of each address."""
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """Connections over TCP; and so many of each socket file."""
     max_requests_per_second: Annotated[float, Field(gt=0)] | None = None
-    """Calls a second of one client; None: as many as it likes."""
+    """Calls a second of one client: an address over TCP, or all who call by socket files. None: as many as it likes."""
     max_queued_bytes_per_watcher: Annotated[int, Field(ge=1024)] = 16 * MIB
     """How far a watcher may fall behind."""
     max_name_bytes: Annotated[int, Field(ge=1, le=MAX_NAME_BYTES)] = MAX_NAME_BYTES
@@ -76,7 +79,7 @@ class DaemonConfig(BaseModel):
     """Ask nobody for a token over TCP: whoever can connect can run commands as this user."""
     ready_json: bool = False
     """Print the line that says where it listens as JSON."""
-    ready_fd: Annotated[int, Field(ge=0)] | None = None
+    ready_fd: Annotated[int, Field(ge=0, le=MOST)] | None = None
     """A file descriptor that gets that line too, always as JSON, and is closed then."""
     exit_with_parent: bool = False
     """Drain and end when standard input, if it is a pipe, is at its end, or the process that started it is gone."""

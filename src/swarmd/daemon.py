@@ -14,7 +14,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -68,6 +68,7 @@ class Daemon:
         self._announce = announce or _print_line
         self._stopping = asyncio.Event()
         self._notifier = Notifier(os.environ)
+        self._background: set[asyncio.Task[None]] = set()
         self._claims: list[SocketClaim] = []
         self._server: Server | None = None
         self._tokens = Tokens.unknown()
@@ -106,12 +107,13 @@ class Daemon:
         pipe = None if self._config.ready_fd is None else ReadyPipe(self._config.ready_fd)
         watch = ParentWatch(self._orphaned, parent=parent)
         self._on_signals(self._signalled)
+        self._on_other_signals()
         _open_many_files()
         try:
             if self._config.exit_with_parent:
                 watch.start()
             await self.start()
-            self._settle_down()
+            _settle_down()
             self._say_ready(pipe)
             await self._until_stopped()
         finally:
@@ -121,15 +123,12 @@ class Daemon:
             await self._notifier.close()
         return 0
 
-    def _settle_down(self) -> None:
-        """The process is nothing else than a daemon from now on: more signals mean something, and less is garbage."""
+    def _on_other_signals(self) -> None:
+        """From the beginning: one that comes while journals are read would be the end otherwise."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         loop.add_signal_handler(signal.SIGUSR1, self.write_debug_file)
         faulthandler.register(signal.SIGUSR2, all_threads=True)  # to standard error, also when the loop is stuck
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(GC_FIRST_THRESHOLD, 20, 20)
 
     def end_soon(self) -> None:
         """Let `run` drain and return."""
@@ -161,11 +160,18 @@ class Daemon:
             self.registry.starting = False
             await server.serve()
         except BaseException:
-            if self._server is not None:
-                await self._server.stop(0)
-            await self._observation.close()
-            self._release()
+            await self._undo_start()
             raise
+
+    async def _undo_start(self) -> None:
+        """Nothing goes on: before the directory is free for others, nobody of ours writes into it any more."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(0)
+        await self.registry.drain(0)
+        await self.registry.close()
+        await self._observation.close()
+        self._release()
 
     def _made_server(self, *, over_tcp: bool) -> Server:
         config = self._config
@@ -201,17 +207,26 @@ class Daemon:
             log.warning(message)
 
     def reload(self) -> None:
-        """Take up the tokens and the certificate as their files are now; what cannot be read stays as it was."""
+        """Take up the tokens and the certificate as their files are now; of what cannot be read the old one counts.
+
+        Each by itself: a certificate that is broken keeps no token that was renewed from counting.
+        """
         self._notifier.reloading()
-        try:
-            self._tokens = Tokens.load_or_make(self._config.state_dir)
-            if self._tls is not None:
-                self._tls.reload()
-        except (SwarmdError, OSError) as error:
-            log.error("not reloaded: all goes on as before", error=str(error))  # noqa: TRY400 - it says all there is
-        else:
-            log.info("reloaded", tokens=True, certificate=self._tls is not None)
+        self._reload("tokens", self._reload_tokens)
+        if self._tls is not None:
+            self._reload("certificate", self._tls.reload)
         self._notifier.ready(self._ready_words())
+
+    def _reload_tokens(self) -> None:
+        self._tokens = Tokens.load_or_make(self._config.state_dir)
+
+    def _reload(self, what: str, load: Callable[[], None]) -> None:
+        try:
+            load()
+        except (SwarmdError, OSError) as error:
+            log.error("not reloaded: the old one counts", what=what, error=str(error))  # noqa: TRY400 - no news in a trace
+        else:
+            log.info("reloaded", what=what)
 
     def _bind(self, server: Server, address: Address) -> Address:
         if address.path is None:
@@ -267,18 +282,15 @@ class Daemon:
     # -- main loop -------------------------------------------------------------------------------------------------
 
     async def _until_stopped(self) -> None:
-        try:
-            idle = self._config.idle_timeout
-            while not self._stopping.is_set():
-                try:
-                    async with asyncio.timeout(None if idle is None else max(0.05, idle / IDLE_CHECKS_PER_TIMEOUT)):
-                        await self._stopping.wait()
-                except TimeoutError:
-                    if idle is not None and self._is_idle_for(idle):
-                        log.info("idle: nobody has called and nothing is left to do", seconds=idle)
-                        return
-        finally:
-            self._on_signals(self._end_at_once)
+        idle = self._config.idle_timeout
+        while not self._stopping.is_set():
+            try:
+                async with asyncio.timeout(None if idle is None else max(0.05, idle / IDLE_CHECKS_PER_TIMEOUT)):
+                    await self._stopping.wait()
+            except TimeoutError:
+                if idle is not None and self._is_idle_for(idle):
+                    log.info("idle: nobody has called and nothing is left to do", seconds=idle)
+                    return
 
     def _on_signals(self, react: Callable[[signal.Signals], None]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -299,18 +311,17 @@ class Daemon:
             "metrics": self._observation.metrics_text(),
             "threads": debugging.thread_stacks(),
             "tasks": debugging.task_stacks(),
-            "log": debugging.without(private_texts(self.registry), recent_lines()),
         }
-        try:
-            debugging.write_private(path, facts)
-        except OSError as error:
-            log.warning("the debug file could not be written", path=str(path), error=error.strerror)
-        else:
-            log.info("the debug file was written", path=str(path))
+        # With many commands it takes a while to look for them in the log.
+        private, lines = private_texts(self.registry), recent_lines()
+        writing = asyncio.create_task(asyncio.to_thread(_write_debug_file, path, facts, private, lines))
+        self._background.add(writing)
+        writing.add_done_callback(self._background.discard)
 
     def _is_idle_for(self, seconds: float) -> bool:
-        watched = any(swarm.feed.watchers for swarm in self.registry.all())
-        return not watched and self.registry.is_idle and time.time() - self.registry.last_call > seconds
+        if self._server is None or self._server.traffic.under_way:  # a watch is a call, too
+            return False
+        return self.registry.is_idle and time.time() - self.registry.last_call > seconds
 
     def _orphaned(self, why: str) -> None:
         log.info("draining", because=why)
@@ -357,6 +368,25 @@ class Daemon:
             claim.release()
         self._claims.clear()
         self._directory.release()
+
+
+def _write_debug_file(path: Path, facts: Mapping[str, object], private: Sequence[str], lines: Sequence[str]) -> None:
+    """In a thread."""
+    from swarmd.observing import debugging
+
+    try:
+        debugging.write_private(path, {**facts, "log": debugging.without(private, lines)})
+    except OSError as error:
+        log.warning("the debug file could not be written", path=str(path), error=error.strerror)
+    else:
+        log.info("the debug file was written", path=str(path))
+
+
+def _settle_down() -> None:
+    """What is there now stays: the collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_FIRST_THRESHOLD, 20, 20)
 
 
 def serve(config: DaemonConfig, *, parent: int | None = None) -> int:

@@ -86,8 +86,9 @@ class ChildProcess:
 
     def _ready(self, process: "subprocess.Popen[bytes]") -> dict[str, Any]:
         assert process.stdout is not None  # noqa: S101 (it was started with a pipe)
-        readable, _, _ = select.select([process.stdout], [], [], START_SECONDS)
-        if not readable:
+        poll = select.poll()  # select itself takes no descriptor above 1,023
+        poll.register(process.stdout, select.POLLIN)
+        if not poll.poll(START_SECONDS * 1000):
             raise self._not_ready(f"was not ready within {START_SECONDS:.0f} s")
         line = process.stdout.readline()
         if not line:

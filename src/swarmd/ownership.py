@@ -33,7 +33,7 @@ def make_private(directory: Path) -> Path:
     if not stat.S_ISDIR(found.st_mode):
         raise unsafe(directory, "is not a directory (a link will not do)", _CHOOSE)
     if found.st_uid != os.getuid():
-        raise unsafe(directory, f"belongs to {_user(found.st_uid)}, not to you", _CHOOSE)
+        raise unsafe(directory, f"belongs to {user_name(found.st_uid)}, not to you", _CHOOSE)
     check_above(directory)
     if stat.S_IMODE(found.st_mode) & _GROUP_OR_OTHERS:
         directory.chmod(0o700)
@@ -65,12 +65,14 @@ def check_file(path: Path, what: str, *, secret: bool = False) -> None:
 
 def check_open_file(found: os.stat_result, path: Path, *, secret: bool = False) -> None:
     """The same for the file itself, when it is open already."""
-    if not _is_trusted(found.st_uid):
-        raise unsafe(path, f"belongs to {_user(found.st_uid)}, not to you", "take a file of your own")
-    if _others_may_write(found):
+    if not is_trusted(found.st_uid):
+        raise unsafe(path, f"belongs to {user_name(found.st_uid)}, not to you", "take a file of your own")
+    if _others_may_write(found, path):
         raise unsafe(path, f"can be changed by others (its mode is {_mode(found)})", f"chmod go-w {path}")
-    if secret and found.st_mode & stat.S_IROTH:
-        raise unsafe(path, f"can be read by everybody (its mode is {_mode(found)})", f"chmod 600 {path}")
+    by_acl = bool(found.st_mode & stat.S_IRGRP) and _has_acl(path)
+    if secret and (found.st_mode & stat.S_IROTH or by_acl):
+        who = "others, by an access list" if by_acl else "everybody"
+        raise unsafe(path, f"can be read by {who} (its mode is {_mode(found)})", f"chmod 600 {path}")
 
 
 def unsafe(path: Path, what: str, remedy: str) -> InvalidInputError:
@@ -95,20 +97,30 @@ def _check_directory(directory: Path, path: Path) -> None:
         message = f"{path}: {directory} cannot be looked at ({error.strerror}); choose another place"
         raise InvalidInputError(message, reason="UNSAFE_PATH", field="path") from None
     for each in (link, found):
-        if not _is_trusted(each.st_uid):
-            remedy = f"{_user(each.st_uid)} could put something else in its place; choose another place"
-            raise unsafe(path, f"is below {directory}, which belongs to {_user(each.st_uid)}", remedy)
-    if _others_may_write(found) and not found.st_mode & stat.S_ISVTX:
+        if not is_trusted(each.st_uid):
+            remedy = f"{user_name(each.st_uid)} could put something else in its place; choose another place"
+            raise unsafe(path, f"is below {directory}, which belongs to {user_name(each.st_uid)}", remedy)
+    if _others_may_write(found, directory) and not found.st_mode & stat.S_ISVTX:
         remedy = f"chmod go-w {directory}, or choose another place"
         raise unsafe(path, f"is below {directory}, where others may write (its mode is {_mode(found)})", remedy)
 
 
-def _others_may_write(found: os.stat_result) -> bool:
-    by_group = bool(found.st_mode & stat.S_IWGRP) and not _is_private_group(found.st_gid)
-    return by_group or bool(found.st_mode & stat.S_IWOTH)
+def _others_may_write(found: os.stat_result, path: Path) -> bool:
+    if found.st_mode & stat.S_IWOTH:
+        return True
+    return bool(found.st_mode & stat.S_IWGRP) and (not _is_private_group(found.st_gid) or _has_acl(path))
 
 
-def _is_trusted(uid: int) -> bool:
+def _has_acl(path: Path) -> bool:
+    """Whether there is a list of more users and groups; the group's bits of the mode stand for all of them then."""
+    try:
+        return bool(os.getxattr(path, "system.posix_acl_access"))
+    except OSError:  # there is none, or the file system has no such thing
+        return False
+
+
+def is_trusted(uid: int) -> bool:
+    """Whether what this user does is as good as one's own: this user, and root, who can do everything anyway."""
     return uid in (os.getuid(), ROOT) or (uid == NOBODY and _in_user_namespace())
 
 
@@ -134,7 +146,8 @@ def _in_user_namespace() -> bool:
     return words != ["0", "0", "4294967295"]
 
 
-def _user(uid: int) -> str:
+def user_name(uid: int) -> str:
+    """A user for people."""
     try:
         return f"user {pwd.getpwuid(uid).pw_name} ({uid})"
     except KeyError:

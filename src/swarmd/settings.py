@@ -6,6 +6,7 @@ misspelt must not be one that is silently missing.
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ NOT_SETTINGS = frozenset(
     {CONFIG_VARIABLE, "SWARMD_TRACEBACK", "SWARMD_ADDRESS", "SWARMD_TOKEN", "SWARMD_TOKEN_FILE", "SWARMD_TLS_CA"}
 )
 """Variables with our prefix that are for clients and the command line."""
+OF_KUBERNETES = re.compile(r"SWARMD_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
+"""What Kubernetes sets for a Service called swarmd."""
 LISTS = frozenset({"listen"})
 
 
@@ -73,12 +76,17 @@ def resolve(
 def _of_environment(environment: Mapping[str, str]) -> dict[str, _Value]:
     found = {}
     for variable, text in environment.items():
-        if not variable.startswith(PREFIX) or variable in NOT_SETTINGS or variable.startswith(CLIENT_PREFIX):
+        if not variable.startswith(PREFIX) or _is_somebody_elses(variable):
             continue
         name = variable.removeprefix(PREFIX).lower()
         _check_known(name, variable, prefix=PREFIX)
         found[name] = _Value(listed(text, variable) if name in LISTS else text, variable)
     return found
+
+
+def _is_somebody_elses(variable: str) -> bool:
+    is_clients = variable in NOT_SETTINGS or variable.startswith(CLIENT_PREFIX)
+    return is_clients or OF_KUBERNETES.fullmatch(variable) is not None
 
 
 def _check_known(name: str, place: str, prefix: str = "") -> None:

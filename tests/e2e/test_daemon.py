@@ -317,3 +317,18 @@ def test_a_log_that_cannot_be_written_stops_nothing(home: Path):
             until(lambda: counts(address).done == 1, "the task")
             process.terminate()
             assert process.wait(20) == 0
+
+
+def test_a_daemon_that_is_called_is_not_idle(home: Path):
+    """Whatever is called, and for as long as a call goes on."""
+    with running("--idle-timeout", "1", home=home) as daemon:
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            assert swarms_at(daemon.address) == 0
+            time.sleep(0.2)
+        with connected(daemon.address) as (swarms, _):
+            swarm = swarm_pb2.Swarm(swarm_id="s")
+            swarms.CreateSwarm(swarm_service_pb2.CreateSwarmRequest(swarm=swarm), timeout=SECONDS)
+            chunks = (time.sleep(3) or swarm_service_pb2.AddTasksRequest() for _ in range(1))
+            assert swarms.AddTasks(chunks, timeout=SECONDS).task_count == 0
+        assert daemon.wait(SECONDS) == 0

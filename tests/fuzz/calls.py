@@ -16,6 +16,8 @@ CALL_SECONDS = 20.0
 STREAM_MESSAGES = 3
 MAY_WAIT = {"WatchSwarm": 0.05, "HasWork": 0.3, "Tick": 0.3}
 """Calls that wait for as long as they are told, and after how many seconds they are left alone."""
+ALONGSIDE = ("JOURNAL_CLOSED",)
+"""What comes of calls while what was thrown at the port deletes their swarm."""
 FAULTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS, grpc.StatusCode.UNAVAILABLE)
 
 
@@ -71,7 +73,7 @@ class Caller:
             if detail.Unpack(info):
                 reason = info.reason
         hangs = code is grpc.StatusCode.DEADLINE_EXCEEDED and name not in MAY_WAIT
-        if code in FAULTS or hangs:
+        if (code in FAULTS and reason not in ALONGSIDE) or hangs:
             raise FindingError(f"{code.name}: {error.details()}", name, data[0])
         where = re.sub(r"[0-9]+", "N", (error.details() or "").partition(":")[0])[:40]
         return f"{name} {code.name} {reason} {where}"

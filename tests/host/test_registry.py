@@ -215,3 +215,41 @@ async def test_a_full_disk_keeps_nobody_from_starting(tmp_path, monkeypatch):
     gate.open()
     await tick
     directory.release()
+
+
+async def test_the_grace_time_of_a_drain_is_spent_once():
+    """A delete and a call that both take too long are waited for together."""
+    gate = Gate()
+    engine = Engine(gate)
+    registry = Registry({"engine": engine})
+    swarm = await with_tasks(registry, "s", 2)
+    other = await with_tasks(registry, "t", 1)
+    forever = asyncio.Event()
+    engine.remove_swarm = lambda swarm_id: forever.wait()  # type: ignore[method-assign, assignment, return-value]
+    tick = asyncio.create_task(swarm.tick(None, None))
+    deleting = asyncio.create_task(registry.delete(other.swarm_id, force=True))
+    await settled(lambda: engine.calls_now and other.is_draining, "the call and the delete")
+    begun = asyncio.get_running_loop().time()
+    await registry.drain(2.0)
+    assert 2.0 <= asyncio.get_running_loop().time() - begun < 3.5
+    gate.open()
+    forever.set()
+    await asyncio.gather(tick, deleting)
+
+
+async def test_a_swarm_of_which_only_files_are_left_is_gone():
+    engine, removing, go_on = Engine(), asyncio.Event(), asyncio.Event()
+    registry = Registry({"engine": engine})
+    await with_tasks(registry, "s", 1)
+
+    async def remove(swarm_id: str) -> None:
+        removing.set()
+        await go_on.wait()
+
+    engine.remove_swarm = remove  # type: ignore[method-assign]
+    deleting = asyncio.create_task(registry.delete("s", force=True))
+    await removing.wait()
+    with pytest.raises(NotFoundError):
+        registry.get("s")
+    go_on.set()
+    await deleting

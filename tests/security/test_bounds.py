@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import psutil
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from swarmd._pb.swarm.v1 import (
     array_pb2,
@@ -20,7 +21,7 @@ from swarmd._pb.swarm.v1 import (
 from swarmd._pb.swarm.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from swarmd._pb.swarm.v1.swarm_service_pb2_grpc import SwarmServiceStub
 from swarmd.tokens import TOKEN_NAME, read_token
-from tests.daemon import DaemonProcess, running, until
+from tests.daemon import DaemonProcess, running, short_home, until
 from tests.security import http2
 from tests.security.calls import Outcome, bearer, channel_to, outcome_of
 
@@ -218,3 +219,21 @@ def test_a_watcher_that_does_not_read():
             messages.extend(watcher)
     outcome = outcome_of(refused.value)
     assert (outcome.code, outcome.limit) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "max_queued_bytes_per_watcher")
+
+
+def test_strangers_who_watch_health_for_ever_take_no_place_of_probes():
+    with short_home() as home, contextlib.ExitStack() as stack:
+        limits = ("--max-concurrent-streams", "20", "--listen", "127.0.0.1:0", "--listen", f"unix:{home}/s.sock")
+        daemon = stack.enter_context(running(*limits, home=home))
+        tcp, file = (str(address) for address in daemon.ready["addresses"])
+        channel = stack.enter_context(channel_to(tcp))
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(2)]
+        assert [next(watch).status for watch in watches] == [health_pb2.HealthCheckResponse.SERVING] * 2
+        outcome = refusal(lambda: next(stub.Watch(health_pb2.HealthCheckRequest())))
+        assert (outcome.code, outcome.limit) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "max_concurrent_streams")
+        for address in (tcp, file):
+            probe: Any = health_pb2_grpc.HealthStub(stack.enter_context(channel_to(address)))
+            assert probe.Check(health_pb2.HealthCheckRequest(), timeout=SECONDS).status == 1
+        for watch in watches:
+            watch.cancel()

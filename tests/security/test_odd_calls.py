@@ -8,6 +8,8 @@ import pytest
 import structlog
 from grpc._cython import cygrpc
 
+from swarmd._pb.swarm.v1 import swarm_service_pb2
+from swarmd._pb.swarm.v1.swarm_service_pb2_grpc import SwarmServiceStub
 from swarmd.rpc import sturdy
 from swarmd.rpc.sturdy import SturdyServer, sturdy_server
 from swarmd.tokens import TOKEN_NAME, read_token
@@ -114,3 +116,14 @@ def test_headers_in_many_frames_are_bounded_together(daemon: DaemonProcess, toke
         while b"max_header_bytes" not in heard and (part := connection.recv(65536)):
             heard += part
     assert b"max_header_bytes" in heard
+
+
+def test_headers_are_let_in_or_refused_by_their_size_and_not_by_chance(daemon: DaemonProcess):
+    request = swarm_service_pb2.ListSwarmsRequest()
+    with channel_to(daemon.address) as channel:
+        stub = SwarmServiceStub(channel)
+        for size, code in ((15_000, grpc.StatusCode.OK), (17_000, grpc.StatusCode.RESOURCE_EXHAUSTED)):
+            metadata = (("x-filler", "x" * size), ("authorization", f"Bearer {daemon.token}"))
+            calls = [stub.ListSwarms.future(request, metadata=metadata, timeout=60) for _ in range(20)]
+            assert {call.code() for call in calls} == {code}
+        assert "max_header_bytes" in (calls[0].details() or "")

@@ -12,7 +12,7 @@ import pytest
 
 from swarmd._pb.swarm.v1 import array_pb2, swarm_pb2, swarm_service_pb2, task_pb2
 from swarmd._pb.swarm.v1.swarm_service_pb2_grpc import SwarmServiceStub
-from tests.daemon import DaemonProcess, launched, running, short_home, until
+from tests.daemon import DaemonProcess, launched, private_environment, running, short_home, until
 from tests.security import http2
 from tests.security.calls import channel_to
 
@@ -259,3 +259,49 @@ def test_a_link_in_the_place_of_a_tasks_output_is_not_followed(home: Path, victi
         task = stub.GetTask(swarm_service_pb2.GetTaskRequest(swarm_id="s", task_id=1)).task
         assert "output file could not be opened" in task.reason
         assert daemon.process.poll() is None
+
+
+# -- a port that a stranger took ---------------------------------------------------------------------------------------
+
+TAKING = """
+import socket, sys
+with socket.socket() as taken:
+    taken.bind(("127.0.0.1", int(sys.argv[1])))
+    taken.listen()
+    print("listening", flush=True)
+    taken.settimeout(float(sys.argv[2]))
+    try:
+        print(taken.accept())
+    except TimeoutError:
+        pass
+"""
+
+
+def test_the_token_is_not_shown_to_a_stranger_who_took_the_daemons_port(home: Path):
+    """The daemon is down, its port is anybody's, and the settings say that it is there."""
+    with running("--listen", "127.0.0.1:0", home=home) as daemon:
+        address = daemon.address
+        daemon.stop()
+    settings = home / "config" / "swarmd" / "config.toml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(f'listen = ["{address}"]\n')
+    command = [PYTHON, "-I", "-S", "-c", TAKING, address.rpartition(":")[2], "600"]
+    with subprocess.Popen(
+        command, user=STRANGER, group=STRANGER, extra_groups=[], cwd="/", env={}, stdout=subprocess.PIPE, text=True
+    ) as stranger:
+        try:
+            assert stranger.stdout is not None
+            assert stranger.stdout.readline() == "listening\n"
+            asked = subprocess.run(
+                [sys.executable, "-m", "swarmd", "status"],
+                env=private_environment(home),
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
+            )
+            assert asked.returncode == 2
+            assert f"user {STRANGER} listens at {address}, who would get your daemon's token" in asked.stderr
+            assert stranger.poll() is None, "nobody has come to it"
+        finally:
+            stranger.kill()

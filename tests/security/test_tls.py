@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from swarmd.tokens import READ_ONLY_NAME, TOKEN_NAME, read_token
+from swarmd.tokens import READ_ONLY_NAME, TOKEN_NAME, read_token, renew
 from tests.daemon import DaemonProcess, launched, running, short_home, until
 from tests.security.calls import Metadata, Outcome, Rpc, bearer, call, channel_to
 from tests.security.certificates import Authority, Identity
@@ -132,9 +132,21 @@ def test_sighup_takes_up_a_new_certificate_and_what_is_broken_changes_nothing(ou
         assert second in identity.cert.read_text()
         identity.cert.write_text("nonsense\n")
         daemon.signal(signal.SIGHUP)
-        until(lambda: "not reloaded" in daemon.log, "the log says that nothing was reloaded")
+        until(lambda: "not reloaded" in daemon.log, "the log says that it was not reloaded")
         assert serial(daemon) == second
         assert outcome(daemon, ours.trusted(), full).code is grpc.StatusCode.OK
+
+
+def test_a_token_that_was_renewed_counts_although_the_certificate_is_broken(ours: Authority):
+    identity = ours.issue("broken", "127.0.0.1")
+    with serving(settings(identity)) as daemon:
+        old = token_of(daemon)
+        identity.cert.write_text("nonsense\n")
+        renew(Path(daemon.ready["state_dir"]))
+        daemon.signal(signal.SIGHUP)
+        until(lambda: outcome(daemon, ours.trusted(), old).reason == "WRONG_TOKEN", "the old token is refused")
+        assert outcome(daemon, ours.trusted(), token_of(daemon)).code is grpc.StatusCode.OK
+        assert "tls_cert" in daemon.log
 
 
 def test_sighup_takes_up_another_ca_of_clients(ours: Authority, theirs: Authority, tmp_path: Path):

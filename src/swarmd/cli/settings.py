@@ -142,7 +142,7 @@ SETTINGS = (
         "BYTES",
     ),
     Setting("max_concurrent_streams", "whole", BOUNDS, "Calls under way at once. Default: 1,000.", "N"),
-    Setting("max_connections", "whole", BOUNDS, "Connections of each address. Default: 1,000.", "N"),
+    Setting("max_connections", "whole", BOUNDS, "Connections over TCP, and of each socket file. Default: 1,000.", "N"),
     Setting(
         "max_requests_per_second", "number", BOUNDS, "Calls a second of one client. Default: as many as it likes.", "N"
     ),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from swarmd.addresses import Address, client_address, daemons_state_directory, parse_address
 from swarmd.core.errors import InvalidInputError
+from swarmd.ownership import is_trusted, user_name
 
 TOKEN_VARIABLE = "SWARMD_TOKEN"  # noqa: S105 - the names of variables
 TOKEN_FILE_VARIABLE = "SWARMD_TOKEN_FILE"  # noqa: S105
@@ -84,7 +85,9 @@ class ConnectionSettings:
             self._check_no_tls()
             return Connection(address, self._given_token())
         tls = self._found_tls(os.environ)
-        token = self._given_token() or _token_around(os.environ, with_default=tls is None or tls.cert is None)
+        token = self._given_token() or _token_of_environment(os.environ)
+        if token is None and (tls is None or tls.cert is None):
+            token = _own_daemons_token(address, is_secured=tls is not None)
         if token and tls is None and not is_loopback(address.host) and not self._may_be_heard(os.environ):
             raise _in_the_clear(address)
         return Connection(address, token, tls)
@@ -132,14 +135,35 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _token_around(environment: Mapping[str, str], *, with_default: bool) -> str | None:
-    """The token that the environment names, or else that of the user's own daemon, if it ever had one."""
+def _token_of_environment(environment: Mapping[str, str]) -> str | None:
+    """The token that the environment holds or names."""
     if environment.get(TOKEN_VARIABLE):
         return _checked(environment[TOKEN_VARIABLE], TOKEN_VARIABLE)
     if environment.get(TOKEN_FILE_VARIABLE):
         return _read(Path(environment[TOKEN_FILE_VARIABLE]), TOKEN_FILE_VARIABLE)
+    return None
+
+
+def _own_daemons_token(address: Address, *, is_secured: bool) -> str | None:
+    """The token of the user's own daemon, if it ever had one: for that daemon, and nobody who took its port."""
     kept = daemons_state_directory() / TOKEN_NAME
-    return _read(kept) if with_default and kept.exists() else None
+    if not kept.exists():
+        return None
+    if not is_secured and is_loopback(address.host):
+        from swarmd.listeners import listeners_at
+
+        for uid in listeners_at(address.host, address.port):
+            if not is_trusted(uid):
+                raise _taken(address, uid, kept)
+    return _read(kept)
+
+
+def _taken(address: Address, uid: int, token_file: Path) -> InvalidInputError:
+    message = (
+        f"address: {user_name(uid)} listens at {address}, who would get your daemon's token; if that daemon is the one "
+        f"you mean, give its own token with --token-file (yours is {token_file})"
+    )
+    return InvalidInputError(message, reason="LISTENER_NOT_YOURS", field="address")
 
 
 def _read(path: Path, field: str = "token_file") -> str:

@@ -274,7 +274,12 @@ class Registry:
 
         Raises NotFoundError or InvalidInputError.
         """
-        self.last_call = self._clock()
+        swarm = self._find(swarm_id)
+        if swarm_id in self._deleting and swarm.is_draining:  # only its files are still there
+            raise _unknown(swarm_id)
+        return swarm
+
+    def _find(self, swarm_id: str) -> HostedSwarm:
         if swarm_id:
             swarm = self._swarms.get(swarm_id)
             if swarm is None and swarm_id in self.set_aside:
@@ -282,8 +287,7 @@ class Registry:
                 message = f"swarm {swarm_id} is damaged and was set aside: {aside.problem}; {aside.remedy}"
                 raise FailedPreconditionError(message, reason="SWARM_SET_ASIDE", field="swarm_id")
             if swarm is None:
-                message = f"swarm_id: no swarm {swarm_id!r} here; ListSwarms shows those there are"
-                raise NotFoundError(message, reason="UNKNOWN_SWARM", field="swarm_id")
+                raise _unknown(swarm_id)
             SWARM.set(swarm_id)
             return swarm
         if len(self._swarms) == 1:
@@ -295,6 +299,10 @@ class Registry:
             raise NotFoundError(message, reason="UNKNOWN_SWARM", field="swarm_id")
         message = f"swarm_id: there are {len(self._swarms)} swarms; name one (ListSwarms shows them)"
         raise InvalidInputError(message, reason="SWARM_ID_REQUIRED", field="swarm_id")
+
+    def touch(self) -> None:
+        """Somebody calls, or has just got an answer: the daemon is in use."""
+        self.last_call = self._clock()
 
     def all(self) -> list[HostedSwarm]:
         """Every swarm, in the order of creation."""
@@ -323,7 +331,7 @@ class Registry:
             del self.set_aside[swarm_id]
             log.info("damaged swarm deleted", swarm=swarm_id)
             return
-        swarm = self.get(swarm_id)
+        swarm = self._find(swarm_id)
         await swarm.delete(force=force)
         try:
             await self._forget(swarm)
@@ -360,9 +368,10 @@ class Registry:
     async def drain(self, grace: float) -> None:
         """Nothing new; what is under way finishes within the grace time."""
         self.draining = True
+        until = time.monotonic() + grace
         if self._deleting:
             await asyncio.wait(self._deleting.values(), timeout=grace)
-        await asyncio.gather(*(swarm.drain(grace) for swarm in self.all()))
+        await asyncio.gather(*(swarm.drain(until - time.monotonic()) for swarm in self.all()))
 
     def dismiss_watchers(self) -> None:
         """Let every watcher have its last message."""
@@ -379,3 +388,8 @@ class Registry:
     def is_idle(self) -> bool:
         """Whether no swarm has anything left to do."""
         return all(swarm.state.finished or not swarm.state.task_count for swarm in self.all())
+
+
+def _unknown(swarm_id: str) -> NotFoundError:
+    message = f"swarm_id: no swarm {swarm_id!r} here; ListSwarms shows those there are"
+    return NotFoundError(message, reason="UNKNOWN_SWARM", field="swarm_id")

@@ -424,9 +424,10 @@ class HostedSwarm:
         self._draining = True
         self._autopilot.turn(on=False)
         self.wake()
-        await self.scheduler.drain(grace)
+        until = time.monotonic() + grace
+        await self.scheduler.drain(max(0.0, grace))
         if self._background:
-            await asyncio.wait(self._background, timeout=grace)
+            await asyncio.wait(self._background, timeout=max(0.0, until - time.monotonic()))
 
     @property
     def is_draining(self) -> bool:

@@ -172,7 +172,8 @@ class SwarmJournal:
 
     def _refusal(self) -> StorageError:
         if self.trouble is None:
-            return StorageError("the journal is closed: the daemon stops; nothing was changed")
+            message = "the journal is closed: the daemon stops, or the swarm is being deleted; nothing was changed"
+            return StorageError(message, reason="JOURNAL_CLOSED")
         error = self.trouble
         return type(error)(error.message, reason=error.reason, metadata=error.metadata)
 

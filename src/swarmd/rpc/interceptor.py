@@ -54,9 +54,10 @@ class DoorKeeper(grpc.aio.ServerInterceptor):
         *,
         connections: Connections | None = None,
         check: Check = lambda: None,
+        touch: Callable[[], None] = lambda: None,
         under_way: CallsUnderWay | None = None,
     ) -> None:
-        """`check` raises when none of our own services may be called just now.
+        """`check` raises when none of our own services may be called just now; `touch` hears of each call of them.
 
         `connections` is for doors whose peers have addresses.
         """
@@ -64,6 +65,7 @@ class DoorKeeper(grpc.aio.ServerInterceptor):
         self._traffic = traffic
         self._connections = connections
         self._check = check
+        self._touch = touch
         self._under_way = under_way or CallsUnderWay()
         self._headers = HeaderBound()
         self._handlers: dict[tuple[str, Grant], Handler] = {}
@@ -111,10 +113,18 @@ class DoorKeeper(grpc.aio.ServerInterceptor):
         if self._connections is not None:
             self._connections.admit(peer)
         client = peer if self._connections is None else peer.rpartition(":")[0]
-        with self._traffic.call(client, grant, is_open=method.startswith(OPEN_SERVICE)):
-            if method.startswith(OWN_SERVICES):
-                self._check()
-            yield
+        # who comes by a socket file is no stranger, and health's places are for those
+        is_strangers = self._connections is not None and method.startswith(OPEN_SERVICE)
+        with self._traffic.call(client, grant, open_method=method if is_strangers else ""):
+            if not method.startswith(OWN_SERVICES):
+                yield
+                return
+            self._check()
+            self._touch()
+            try:
+                yield
+            finally:
+                self._touch()
 
     def _answer(self, behavior: Callable[..., Any], name: str, entered: Callable[[Context], Any]) -> Callable[..., Any]:
         @functools.wraps(behavior)

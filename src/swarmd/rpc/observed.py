@@ -12,6 +12,7 @@ import grpc
 
 from swarmd.observing.observer import CallEnd, Metadata, Observer
 from swarmd.observing.subject import REFUSAL
+from swarmd.rpc.guard import CHANGING, READING
 
 OTHER = "other"
 """Every method that is none of ours: callers could make up names without end."""
@@ -28,7 +29,7 @@ class ObservingInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
-        self._known: set[str] = set()
+        self._known = {*CHANGING, *READING}
 
     async def intercept_service(
         self,

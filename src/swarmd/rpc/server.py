@@ -17,6 +17,7 @@ from swarmd.addresses import Address
 from swarmd.core.errors import UnavailableError
 from swarmd.host.registry import Registry
 from swarmd.rpc.guard import Guard
+from swarmd.rpc.headers import LARGEST_HEADERS
 from swarmd.rpc.interceptor import DoorKeeper
 from swarmd.rpc.reflection import add_reflection
 from swarmd.rpc.scheduler_service import SchedulerServicer
@@ -126,6 +127,7 @@ class Server:
             self.traffic,
             connections=connections,
             check=self._registry.refuse_when_starting,
+            touch=self._registry.touch,
             under_way=self._under_way,
         )
         server = sturdy_server([*self._interceptors, keeper], options)
@@ -219,6 +221,9 @@ def _options(limits: RpcLimits, connections: int) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", VANISHED_CLIENT_PING_MS),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.max_pings_without_data", 0),
+        # Above our own bound (`headers.py`), which is told by its name; below the second one gRPC refuses at random.
+        ("grpc.max_metadata_size", 2 * LARGEST_HEADERS),
+        ("grpc.absolute_max_metadata_size", 2 * LARGEST_HEADERS + 1),
         ("grpc.max_allowed_incoming_connections", connections),  # of each address
         # A few more than are allowed in all, so that who exceeds it is told; others wait in their clients.
         ("grpc.max_concurrent_streams", limits.max_concurrent_streams + SPARE_STREAMS),

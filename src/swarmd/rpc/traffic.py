@@ -4,7 +4,7 @@ import contextlib
 import os
 import socket
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from swarmd.tokens import Grant
 
 KNOWN_CLIENTS = 10_000
 OPEN_SHARE = 10
-"""Calls that need no token (health) may be one of so many: strangers must not use up the places of the others."""
+"""Of each method that needs no token (health) one in so many: strangers must not use up the places of the others."""
 COUNT_AGAIN_SECONDS = 0.05
 MIB = 1024 * 1024
 
@@ -34,28 +34,30 @@ class Traffic:
     def __init__(self, limits: RpcLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
         self.under_way = 0
-        self.open_under_way = 0
+        self.open_under_way: Counter[str] = Counter()
+        """By method: those that go on for ever must not use up the places of those that answer at once."""
         self._clock = clock
         self._buckets: OrderedDict[tuple[str, Grant, bool], _Bucket] = OrderedDict()
 
     @contextlib.contextmanager
-    def call(self, client: str, grant: Grant, *, is_open: bool) -> Iterator[None]:
+    def call(self, client: str, grant: Grant, *, open_method: str = "") -> Iterator[None]:
         """For the time of one call. Raises BusyError when it is one too many.
 
-        Calls that need no token have places and rates of their own.
+        Calls that need no token name their method; they have places and rates of their own.
         """
-        self._spend(client, grant, is_open=is_open)
-        if is_open:
-            self._check_places(self.open_under_way, max(1, self.limits.max_concurrent_streams // OPEN_SHARE))
-            self.open_under_way += 1
+        self._spend(client, grant, is_open=bool(open_method))
+        if open_method:
+            limit = max(1, self.limits.max_concurrent_streams // OPEN_SHARE)
+            self._check_places(self.open_under_way[open_method], limit)
+            self.open_under_way[open_method] += 1
         else:
             self._check_places(self.under_way, self.limits.max_concurrent_streams)
             self.under_way += 1
         try:
             yield
         finally:
-            if is_open:
-                self.open_under_way -= 1
+            if open_method:
+                self.open_under_way[open_method] -= 1
             else:
                 self.under_way -= 1
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from swarmd.addresses import (
     SOCKET_NAME,
     Address,
+    client_address,
     daemons_state_directory,
     default_address,
     parse_address,
@@ -31,10 +32,10 @@ class OwnDaemon:
 
     def __init__(self, local_cores: int | None = None, *, on_stop: str = "kill", stays: bool = False) -> None:
         """Where it will be; with `stays` it does not end when it is idle. Raises InvalidInputError or OSError."""
-        self.address, self._scratch = _own_address()
+        self.address, self._scratch, listen = _own_address()
         state = make_private(daemons_state_directory())
         self.log = state / f"daemon-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-        arguments = ["--listen", str(self.address), "--state-dir", str(state), "--on-stop", on_stop]
+        arguments = [*listen, "--state-dir", str(state), "--on-stop", on_stop]
         arguments += [] if stays else ["--idle-timeout", str(IDLE_SECONDS)]
         arguments += ["--local-cores", str(local_cores)] if local_cores else []
         self._process = ChildProcess(arguments, self.log, tied=False)  # a detached one lives on
@@ -69,11 +70,19 @@ class OwnDaemon:
             self._scratch.rmdir()
 
 
-def _own_address() -> tuple[Address, Path | None]:
-    """The default socket, or one in a new folder of its own when that cannot be used."""
+def _own_address() -> tuple[Address, Path | None, list[str]]:
+    """Where it will listen, a new folder if one is needed for that, and what it has to be told.
+
+    Where its settings say, and then it is told nothing; else the default socket, or one in a folder of its own when
+    that cannot be used.
+    """
+    expected = client_address(None)  # where other commands will look
+    if expected != default_address():
+        return expected, None, []
     try:
         make_private(runtime_directory())
-        return parse_address(str(default_address())), None
+        address, scratch = parse_address(str(expected)), None
     except (InvalidInputError, OSError):
         scratch = Path(tempfile.mkdtemp(prefix="swarmd-run-"))
-        return Address(path=scratch / SOCKET_NAME), scratch
+        address = Address(path=scratch / SOCKET_NAME)
+    return address, scratch, ["--listen", str(address)]
