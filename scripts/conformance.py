@@ -7,6 +7,7 @@ said. The last line has the languages that passed, failed and were left out; the
 
 import argparse
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -107,13 +108,13 @@ class FailedError(Exception):
 
 
 def main() -> int:
-    """Build and run every client that can be; 1 when one of them failed."""
-    wanted = _arguments().languages
+    """Build and run every client that can be; 1 when one of them failed, or none could be built."""
+    wanted = {_language(name) for name in _arguments().languages}
     passed: list[str] = []
     failed: list[str] = []
     left_out: list[str] = []
     for language in LANGUAGES:
-        if wanted and language.name.lower() not in wanted and language.path.name not in wanted:
+        if wanted and language not in wanted:
             continue
         lack = language.lack
         if lack:
@@ -129,7 +130,16 @@ def main() -> int:
             passed.append(language.name)
     told = [f"{what}: {', '.join(names) or 'none'}" for what, names in _outcomes(passed, failed, left_out)]
     print(f"conformance: {'; '.join(told)}")
-    return 1 if failed else 0
+    return 1 if failed or not passed else 0
+
+
+def _language(name: str) -> Language:
+    found = next((each for each in LANGUAGES if name in (each.name.lower(), each.path.name)), None)
+    if found is None:
+        sys.exit(
+            f"conformance: {name!r} is no language here; there are {', '.join(each.path.name for each in LANGUAGES)}"
+        )
+    return found
 
 
 def _outcomes(passed: list[str], failed: list[str], left_out: list[str]) -> list[tuple[str, list[str]]]:
@@ -172,25 +182,35 @@ def _build(language: Language) -> None:
         raise FailedError(f"`{' '.join(language.build)}` exited with {done.returncode}\n{done.stdout}{done.stderr}")
 
 
+def _expected(transport: str) -> tuple[list[str], int]:
+    """What a client that does the whole script prints, and how often it asks for a restart."""
+    steps = [step for step in json.loads(SCRIPT.read_text())["steps"] if step.get("only", transport) == transport]
+    return [f"ok {step['name']}" for step in steps], sum(step["do"] == "restart" for step in steps)
+
+
 def _run(language: Language, daemon: "_Daemon") -> int:
-    """How many steps were ok; FailedError when one was not."""
+    """How many steps were ok; FailedError when one was not, or was not done."""
     steps: list[str] = []
+    wanted, restarts = _expected(daemon.transport)
     with _client(language, daemon.environment) as process:
         assert process.stdout is not None
         assert process.stdin is not None
         for text in process.stdout:
             line = text.rstrip("\n")
             if line == "restart":
+                restarts -= 1
                 daemon.restart()
                 process.stdin.write("restarted\n")
                 process.stdin.flush()
             else:
                 steps.append(line)
         code = process.wait()
-    bad = [step for step in steps if not step.startswith("ok ")]
-    if bad or code or not steps:
-        told = "\n  ".join(["", *(bad or steps)])
-        raise FailedError(f"over {daemon.transport}, exit code {code}, {len(bad)} of {len(steps)} steps:{told}")
+    if steps != wanted or code or restarts:
+        bad = [step for step in steps if step not in wanted]
+        missing = [step for step in wanted if step not in steps and f"failed{step[2:]}" not in " ".join(bad)]
+        told = "\n  ".join(["", *bad, *(f"not done: {step[3:]}" for step in missing)])
+        unasked = f", {restarts} restarts not asked for" if restarts else ""
+        raise FailedError(f"over {daemon.transport}, exit code {code}{unasked}:{told}")
     return len(steps)
 
 

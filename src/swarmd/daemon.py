@@ -1,15 +1,15 @@
 """The daemon: wires everything; startup, main loop, shutdown. The only place that knows everybody."""
 
-import os
+import swarmd.grpc_environment  # noqa: F401 - before gRPC
 
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # before grpc is imported: children are spawned, not forked
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+# isort: split
 
 import asyncio
 import contextlib
 import faulthandler
 import gc
 import json
+import os
 import resource
 import signal
 import sys

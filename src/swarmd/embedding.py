@@ -102,30 +102,33 @@ class ChildProcess:
         return NoDaemonError(f"the daemon {what}; its log is {self.log}{told}", address="")
 
     def stop(self) -> None:
-        """Ask it to end and wait; it is killed when it takes too long. Safe to call twice."""
+        """Ask it to end and wait; it is killed when that takes too long or is interrupted. Safe to call twice."""
         process = self._process
         if process is None:
             return
-        process.terminate()
         try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
 
 
 class EmbeddedDaemon:
-    """A daemon that lives as long as a `with` or `async with` block; `embedded` makes it."""
+    """A daemon that lives as long as a `with` or `async with` block, of which it has one; `embedded` makes it."""
 
     def __init__(self, settings: Mapping[str, Setting]) -> None:
         """Raises InvalidInputError for settings that a daemon does not have, or cannot have."""
         self._scratch = _short_folder()
         self._end: weakref.finalize[Any, Any]
-        self._end = weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
+        self._end = weakref.finalize(self, _ended, None, self._scratch, os.getpid())
+        self._is_used = False
         given = {name: value for name, value in settings.items() if value is not None}
         given.setdefault("listen", [f"unix:{self._scratch / SOCKET_NAME}"])
         given.setdefault("state_dir", self._scratch / "state")
@@ -189,9 +192,16 @@ class EmbeddedDaemon:
         return blocking.SwarmClient(self.address, token_file=self.token_file, patience=patience)
 
     def start(self) -> Self:
-        """Start it; returns when it is ready. Raises NoDaemonError with the end of its log."""
+        """Start it; returns when it is ready. Raises NoDaemonError with the end of its log.
+
+        It is started once: raises InvalidInputError when it was started or stopped before.
+        """
+        if self._is_used:
+            message = "this daemon was started or stopped before; make a new one with embedded()"
+            raise InvalidInputError(message, reason="DAEMON_USED")
+        self._is_used = True
         self._end.detach()
-        self._end = weakref.finalize(self, _ended, self._process, self._scratch)
+        self._end = weakref.finalize(self, _ended, self._process, self._scratch, os.getpid())
         try:
             self._address = parse_address(self._process.start()["address"])
         except BaseException as error:
@@ -203,7 +213,11 @@ class EmbeddedDaemon:
         return self
 
     def stop(self) -> None:
-        """End it, with the tasks that run (unless `on_stop="leave"`). Safe to call twice."""
+        """End it, with the tasks that run (unless `on_stop="leave"`). Safe to call twice.
+
+        In a process that was forked from the one with the daemon it does nothing.
+        """
+        self._is_used = True
         self._end()
 
     def __enter__(self) -> Self:
@@ -253,9 +267,15 @@ def _check(given: Mapping[str, Setting], nothing: Path) -> None:
         raise InvalidInputError(message, reason=error.reason, field=error.field) from None
 
 
-def _ended(process: ChildProcess, scratch: Path) -> None:
-    process.stop()
-    shutil.rmtree(scratch, ignore_errors=True)
+def _ended(process: ChildProcess | None, scratch: Path, owner: int) -> None:
+    """Both are of the process `owner`: a child that was forked from it ends without them."""
+    if os.getpid() != owner:
+        return
+    try:
+        if process is not None:
+            process.stop()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _short_folder() -> Path:

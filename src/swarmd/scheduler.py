@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from swarmd.allowance import Allowance
 from swarmd.books import BatchBook, DirectBook
 from swarmd.core.batch import MAX_BATCH_SIZE, Batch, BatchResult
 from swarmd.core.errors import StorageError
@@ -109,6 +110,7 @@ class Scheduler:
         timeout: float = -1,  # noqa: ASYNC109
         *,
         max_batches: int | None = None,
+        most_bytes: int | None = None,
         request_id: str = "",
     ) -> TickUpdate:
         """One scheduling iteration: take batches, queue them, and return what changed.
@@ -116,12 +118,14 @@ class Scheduler:
         `timeout` in seconds: no new batch starts after it and the tick returns; -1 is unlimited. Tasks that the engine
         refused are ready again, in their old order, once the tick takes no more batches. Raises nothing that a gateway
         raised: the BatchResult tells. `request_id` is remembered with the batches.
+        `most_bytes`: no batch is taken any more when the names and commands of those before come to so much.
         """
         deadline = None if timeout < 0 else asyncio.get_running_loop().time() + timeout
         run = _Run(self._late)
         self._late = _Outcomes()
         try:
-            timed_out = await self._take(run, deadline, max_batches, request_id)
+            allowance = Allowance(max_batches, most_bytes, self._state.table)
+            timed_out = await self._take(run, deadline, allowance, request_id)
             await self._give_back_refused(run)
             if run.calls:
                 _, pending = await asyncio.wait(run.calls, timeout=_left(deadline))
@@ -147,11 +151,11 @@ class Scheduler:
 
     # -- taking ----------------------------------------------------------------------------------------------------
 
-    async def _take(self, run: "_Run", deadline: float | None, max_batches: int | None, request_id: str) -> bool:
+    async def _take(self, run: "_Run", deadline: float | None, allowance: "Allowance", request_id: str) -> bool:
         """Start calls until nothing may go any more. Returns whether the deadline ended it."""
-        loop, size = asyncio.get_running_loop(), min(MAX_BATCH_SIZE, self._gateway.capabilities.largest_batch)
-        left = max_batches
-        while (left is None or left > 0) and not self._is_closing:
+        loop = asyncio.get_running_loop()
+        size = allowance.batch_size(min(MAX_BATCH_SIZE, self._gateway.capabilities.largest_batch))
+        while allowance.batches(size) and not self._is_closing:
             if deadline is not None and loop.time() >= deadline:
                 return self._state.has_work()
             free = self._max_in_flight - len(self._calls) - self._taking
@@ -160,13 +164,13 @@ class Scheduler:
                     return False
                 await self._until_one_is_over(deadline)
                 continue
-            wanted = free if left is None else min(free, left)
+            wanted = min(free, allowance.batches(size))
             batches = await self._taken(wanted, size, request_id)
             for batch in batches:
                 self._start_call(batch, run)
             if len(batches) < wanted:
                 return False
-            left = None if left is None else left - len(batches)
+            allowance.spend(batches)
         return False
 
     async def _taken(self, wanted: int, size: int, request_id: str) -> list[Batch]:

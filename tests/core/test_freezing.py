@@ -402,7 +402,7 @@ HELD = {
     "Table": {
         "kept": "size load_count task_id status attempt failures max_attempts scales queued_at changed_at names"
         " commands upstreams lanes queue usage arrays resources scale_sets _adjusted",
-        "counted": "ids upstreams_left downstreams array_ids resources_ids",
+        "counted": "ids upstreams_left downstreams array_ids resources_ids longest_template",
     },
     "TextColumn": {"kept": "_buffer _ends size", "counted": "_used _skipped"},
     "Upstreams": {"kept": "_offsets _targets", "counted": "size edge_count"},

@@ -1,5 +1,6 @@
 """Texts by row: what goes in comes out."""
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,3 +57,13 @@ def test_rows_without_text_may_come_after_some_with_text():
 def test_a_multibyte_text_is_measured_in_bytes():
     assert TextBlock(["ää"]).too_long(3) == 0
     assert TextBlock(["ää"]).too_long(4) is None
+
+
+@given(texts=texts, empty=st.integers(0, 5))
+def test_sizes_are_those_of_the_texts(texts: list[str], empty: int):
+    column = TextColumn()
+    column.extend(TextBlock(empty=empty))
+    column.extend(TextBlock(texts))
+    rows = np.arange(column.size)
+    assert column.sizes(rows).tolist() == [len(column[row].encode()) for row in rows.tolist()]
+    assert column.text_bytes == sum(len(text.encode()) for text in texts)

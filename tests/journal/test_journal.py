@@ -345,7 +345,7 @@ async def test_closing_writes_what_waits(living):
     await living.journal.close()
     assert [each.done() for each in waiting] == [True] * 10
     assert living.swarm.display_name == "name 9"
-    with pytest.raises(StorageError, match="the journal is closed: the daemon stops; nothing was changed"):
+    with pytest.raises(StorageError, match="the journal is closed: the daemon stops, or the swarm is being deleted"):
         await living.append(name(11))
     with pytest.raises(StorageError):
         await living.take()

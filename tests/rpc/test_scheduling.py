@@ -374,3 +374,34 @@ async def test_who_waits_does_not_hold_up_anybody(rpc: Rpc):
 
     assert all(answer.has_work for answer in await asyncio.gather(*calls))
     assert not rpc.hosted("idle")._waiting
+
+
+async def test_a_full_answer_fits_into_a_message_however_long_the_commands_are(rpc: Rpc):
+    """Where the client takes no more than gRPC's own 4 MiB; what does not fit is left for the next tick."""
+    count, command = 2000, "x" * 5000
+    await rpc.create(gateway="pull", max_concurrently_running=count)
+    chunk = a_chunk([a_task(n, command=command if n % 2 else "") for n in range(1, count + 1)])
+    chunk.arrays.add(array_id=1, name="sim", command="short {task_id}")
+    chunk.task_resources.add(task_resources_id=1)
+    for start in range(0, count, 500):
+        part = a_chunk(list(chunk.tasks)[start : start + 500])
+        if start == 0:
+            part.arrays.extend(chunk.arrays)
+            part.task_resources.extend(chunk.task_resources)
+        await rpc.add(part)
+    seen: list[int] = []
+    while (answer := await rpc.tick(view=batch_pb2.BATCH_VIEW_FULL)).batches:
+        assert answer.ByteSize() < 4 * 1024 * 1024
+        seen += [task.task_id for batch in answer.batches for task in batch.tasks]
+        assert answer.ready_to_run_count == count - len(seen)
+    assert sorted(seen) == list(range(1, count + 1))
+    assert seen[:3] == [1, 2, 3]
+
+
+async def test_a_basic_answer_is_not_bounded_by_what_it_does_not_say(rpc: Rpc):
+    await rpc.create(gateway="pull", max_concurrently_running=2000)
+    chunk = a_chunk([a_task(n) for n in range(1, 2001)])
+    chunk.arrays.add(array_id=1, name="sim", command="x" * 100_000)
+    chunk.task_resources.add(task_resources_id=1)
+    await rpc.add(chunk)
+    assert sum(len(batch.task_ids) for batch in (await rpc.tick()).batches) == 2000

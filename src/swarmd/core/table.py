@@ -24,6 +24,9 @@ from swarmd.core.usage import Codes, Usage
 Int32s = NDArray[np.int32]
 Times = NDArray[np.float64]
 
+TASK_BYTES = 32
+"""What a task of a batch takes in a message beside its texts."""
+
 _APPENDED = (
     "task_id",
     "status",
@@ -64,6 +67,8 @@ class Table:
         self.usage = Usage(swarm_limit)
         self.array_ids = IdIndex()
         self.arrays: list[Array] = []
+        self.longest_template = 0
+        """Of the arrays' commands, in characters."""
         self.resources_ids = IdIndex()
         self.resources: list[TaskResources] = []
         self.scale_sets = ScaleSets()
@@ -74,6 +79,7 @@ class Table:
     def add_arrays(self, arrays: list[Array]) -> None:
         self.array_ids.add(np.array([array.array_id for array in arrays], dtype=np.int64))
         self.arrays.extend(arrays)
+        self.longest_template = max(self.longest_template, *(len(array.command) for array in arrays), 0)
         self.usage.add_arrays([array.max_concurrently_running for array in arrays])
 
     def add_resources(self, resources: list[TaskResources]) -> None:
@@ -186,6 +192,20 @@ class Table:
             new_id = ADJUSTED_RESOURCES_BASE + len(self._adjusted)
             self.add_resources([replace(grown_resources, task_resources_id=new_id)])
         return row
+
+    # -- texts -----------------------------------------------------------------------------------------------------
+
+    def run_bytes(self, rows: Rows, array_row: int) -> int:
+        """About how many bytes say what to run: tasks of one array with their names and commands."""
+        names, commands = self.names.sizes(rows), self.commands.sizes(rows)
+        template = len(self.arrays[array_row].command)
+        return int((names + np.where(commands > 0, commands, template + names) + TASK_BYTES).sum())
+
+    @property
+    def usual_run_bytes(self) -> int:
+        """What one task comes to by that, from what is known of all of them together. O(1)."""
+        texts = 2 * self.names.text_bytes + self.commands.text_bytes
+        return texts // max(1, self.size) + self.longest_template + TASK_BYTES
 
     # -- single tasks ----------------------------------------------------------------------------------------------
 

@@ -43,6 +43,21 @@ class TextColumn:
         start = int(self._ends[place - 1]) if place else 0
         return self._buffer[start : int(self._ends[place])].decode()
 
+    def sizes(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
+        """How many bytes each of these rows' texts has."""
+        places = rows - self._skipped
+        found = np.zeros(len(rows), dtype=np.int64)
+        there = np.flatnonzero(places >= 0)
+        ends = self._ends[places[there]]
+        before = places[there] - 1
+        found[there] = ends - np.where(before >= 0, self._ends[before], 0)
+        return found
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of all texts together."""
+        return int(self._ends[self._used - 1]) if self._used else 0
+
     def frozen(self) -> "FrozenTexts":
         """What it holds now, whatever is appended later. Costs nothing."""
         ends = self._ends[: self._used]

@@ -50,6 +50,8 @@ log = get_logger("swarmd.swarm")
 
 OTHERS_TURN_SECONDS = 0.005
 """Between the steps of a load: time for calls that came meanwhile to be answered."""
+FULL_ANSWER_BYTES = 2 * 1024 * 1024
+"""About so much of an answer says what to run: half of what clients of gRPC take in one message by default."""
 TICK_TASKS = 100_000
 """About how many tasks one tick of a client queues at most, so that its answer fits into a message."""
 FIRST_RESUME_SECONDS, LONGEST_RESUME_SECONDS = 1.0, 60.0
@@ -330,8 +332,17 @@ class HostedSwarm:
 
     # -- scheduling ------------------------------------------------------------------------------------------------
 
-    async def tick(self, timeout: float | None, max_batches: int | None, request_id: str = "") -> TickAnswer:  # noqa: ASYNC109
+    async def tick(
+        self,
+        timeout: float | None,  # noqa: ASYNC109
+        max_batches: int | None,
+        request_id: str = "",
+        *,
+        full: bool = False,
+    ) -> TickAnswer:
         """One scheduling iteration for a client, bounded so that its answer fits into a message.
+
+        `full`: the answer will also say what to run.
 
         Raises StorageError when its batches cannot be written down, and when their outcomes cannot be for now.
         """
@@ -344,14 +355,19 @@ class HostedSwarm:
         most = TICK_TASKS // max(1, min(self.scheduler.MAX_BATCH_SIZE, self.gateway.capabilities.largest_batch))
         bounded = min(max_batches or most, most)
         seconds = -1 if timeout is None else timeout
-        update = await self._unless_in_trouble(self.iterate(seconds, bounded, request_id))
+        most_bytes = FULL_ANSWER_BYTES if full else None
+        update = await self._unless_in_trouble(self.iterate(seconds, bounded, request_id, most_bytes))
         self.wake()
         return TickAnswer(update, self.state.ready_count, self.state.revision)
 
-    async def iterate(self, seconds: float, max_batches: int | None = None, request_id: str = "") -> TickUpdate:
+    async def iterate(
+        self, seconds: float, max_batches: int | None = None, request_id: str = "", most_bytes: int | None = None
+    ) -> TickUpdate:
         """One scheduling iteration, as `Scheduler.tick` does it."""
         with self._observer.tick(self.swarm_id):
-            return await self.scheduler.tick(seconds, max_batches=max_batches, request_id=request_id)
+            return await self.scheduler.tick(
+                seconds, max_batches=max_batches, most_bytes=most_bytes, request_id=request_id
+            )
 
     def _outcome_is_under_way(self, request_id: str) -> bool:
         """Whether batches were taken for this request whose outcome is at the engine, or on its way to the disk."""

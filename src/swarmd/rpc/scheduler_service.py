@@ -41,7 +41,8 @@ class SchedulerServicer(scheduler_service_pb2_grpc.SchedulerServiceServicer):
         asked = fingerprint(repr((timeout, most)).encode())
 
         async def tick() -> bytes:
-            answer = await swarm.tick(timeout, most, request.request_id)
+            full = request.view == batch_pb2.BATCH_VIEW_FULL
+            answer = await swarm.tick(timeout, most, request.request_id, full=full)
             message = (await answers.tick_response(answer)).SerializeToString()
             return await swarm.remember_tick(request.request_id, asked, message) if request.request_id else message
 
