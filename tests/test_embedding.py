@@ -122,6 +122,59 @@ def test_before_its_block_it_is_nowhere():
     daemon.stop()
 
 
+def test_it_has_one_block_and_a_second_start_loses_nothing():
+    daemon = embedded(in_memory=True)
+    with daemon:
+        pid = daemon.pid
+        with pytest.raises(InvalidInputError, match="make a new one"):
+            daemon.start()
+        assert daemon.pid == pid
+        with daemon.blocking_client() as client:
+            assert client.swarms() == []
+    with pytest.raises(InvalidInputError, match="make a new one"), daemon:
+        pass
+    stopped = embedded()
+    stopped.stop()
+    with pytest.raises(InvalidInputError, match="make a new one"):
+        stopped.start()
+
+
+def test_ctrl_c_while_it_stops_leaves_nothing_behind():
+    daemon = embedded(in_memory=True).start()
+    pid, scratch = daemon.pid, daemon.log.parent
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)  # so that it takes its time
+    threading.Timer(0.3, signal.pthread_kill, (threading.get_ident(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        daemon.stop()
+    assert not scratch.exists()
+    assert not Path(f"/proc/{pid}").exists()  # not even as a zombie
+
+
+FORKED = """
+import os, sys
+from swarmd import embedded
+{made}
+child = os.fork()
+if child == 0:
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert daemon.log.parent.exists()
+if daemon.pid is None:
+    daemon.start()
+with daemon.blocking_client() as client:
+    print(client.swarms())
+daemon.stop()
+print(daemon.log.parent.exists())
+"""
+
+
+@pytest.mark.parametrize("made", ["daemon = embedded()", "daemon = embedded().start()"])
+def test_a_forked_child_that_ends_takes_nothing_along(made: str):
+    done = subprocess.run([sys.executable, "-c", FORKED.format(made=made)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\nFalse\n", "")
+
+
 PARENT = """
 import os, sys
 from swarmd import embedded

@@ -2,14 +2,16 @@
 
 import ast
 import asyncio
+import gc
 import importlib.util
 import inspect
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -99,6 +101,60 @@ def test_an_interrupt_ends_the_waiting(client: blocking.SwarmClient):
         swarm.wait(timeout=60)
     timer.join()
     assert swarm.status().counts.total == 4
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.02, 0.3])
+def test_an_interrupted_submission_is_taken_back(client: blocking.SwarmClient, caplog, seconds: float):
+    plan = Swarm("interrupted-submission", gateway="pull")
+    plan.array("simulate", tasks=300_000)
+    main = threading.get_ident()
+    timer = threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        timer.start()
+        client.submit(plan)
+    timer.join()
+    assert "interrupted-submission" not in [swarm.swarm_id for swarm in client.swarms()]
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
+def test_an_interrupt_lets_the_work_clean_up():
+    cleaned = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.3)
+            cleaned.append(True)
+            raise KeyError
+
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        shared_portal().call(work())
+    assert cleaned == [True]
+
+
+def test_an_iterator_that_is_collected_in_the_loop_ends_its_stream(caplog, recwarn):
+    portal, ended = shared_portal(), threading.Event()
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            for number in itertools.count():
+                yield number
+                await asyncio.sleep(0.01)
+        finally:
+            ended.set()
+
+    held = [portal.iterate(numbers())]
+    assert next(held[0]) == 0
+
+    async def drop() -> None:
+        held.clear()
+
+    portal.call(drop())
+    assert ended.wait(5)
+    assert not [str(warning.message) for warning in recwarn]
 
 
 def test_clients_share_one_thread(client: blocking.SwarmClient, daemon: DaemonProcess):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from swarmd._pb.swarm.v1 import task_pb2
 from swarmd._pb.swarm.v1.swarm_service_pb2 import AddTasksRequest
 from swarmd.client import Swarm
+from swarmd.client.building import PlanLoad
 from swarmd.client.columns import TaskBlock, varints
 from swarmd.client.encoding import add_tasks_chunks, ids_of, status_group
 from swarmd.core.errors import InvalidInputError
@@ -116,6 +117,37 @@ def test_one_to_one():
     assert upstreams_of(swarm) == {4: [1], 5: [2], 6: [3], 7: [3], 8: [2], 10: [1], 11: [2]}
 
 
+def test_a_task_that_is_selected_twice_waits_once_and_no_other_does():
+    swarm = Swarm()
+    u, v = swarm.array("u", tasks=3), swarm.array("v", tasks=3)
+    u >> v[[0, 0, 1]]
+    v[[2, 1, 0, 2]].after(u[0])
+    assert upstreams_of(swarm) == {4: [1, 1, 2, 3], 5: [1, 1, 2, 3], 6: [1]}
+
+
+def test_one_to_one_takes_each_task_once():
+    swarm = Swarm()
+    u, v = swarm.array("u", tasks=3), swarm.array("v", tasks=3)
+    with pytest.raises(InvalidInputError, match="several times") as refused:
+        v[[0, 0, 1]].after(u, one_to_one=True)
+    assert (refused.value.reason, upstreams_of(swarm)) == ("REPEATED_TASKS", {})
+    v.after(u[[0, 0, 1]], one_to_one=True)
+    assert upstreams_of(swarm) == {4: [1], 5: [1], 6: [2]}
+
+
+def test_an_array_without_tasks_passes_on_what_it_waits_for():
+    swarm = Swarm()
+    a, b, z = swarm.array("a"), swarm.array("b"), swarm.array("z", tasks=2)
+    empty, other = swarm.array("empty", tasks=0), swarm.array("other", tasks=[])
+    a >> empty >> other >> z[0]
+    assert upstreams_of(swarm) == {3: [1]}
+    b >> empty  # said afterwards, and a circle without tasks is none
+    other >> empty
+    assert upstreams_of(swarm) == {3: [1, 2]}
+    swarm.array("last", after=[empty, z[1]])
+    assert upstreams_of(swarm) == {3: [1, 2], 5: [1, 2, 4]}
+
+
 def test_selections():
     array = Swarm().array("a", tasks=["x", "y", "z"], task_ids=[5, 6, 7])
     assert [list(array[which].task_ids) for which in (0, -1, "y", slice(1, None), [0, 2])] == [
@@ -148,6 +180,16 @@ def test_very_many_edges_go_through_a_barrier():
     assert swarm.arrays[-1].command == "true"
 
 
+def test_the_name_of_a_barrier_is_not_too_long():
+    swarm = Swarm()
+    u, v = swarm.array("u" + 127 * "ü", tasks=1002), swarm.array("v" * 256, tasks=1000)
+    u >> v
+    u[1:] >> v
+    names = [array.name for array in swarm.arrays[2:]]
+    assert [(name[:2], " -> vvv" in name, len(name.encode()) <= 256) for name in names] == [("uü", True, True)] * 2
+    assert {task.name for task in tasks_of(swarm)} >= set(names)
+
+
 def test_a_million_edges_need_no_barrier():
     swarm = Swarm()
     swarm.array("b", tasks=1000, after=swarm.array("a", tasks=1000))
@@ -155,16 +197,33 @@ def test_a_million_edges_need_no_barrier():
     assert sum(len(task.upstream_task_ids) for task in tasks_of(swarm)) == 1_000_000
 
 
-def test_what_was_loaded_is_not_loaded_again_and_waits_for_nothing_more():
+def what_goes(load: PlanLoad) -> tuple[list[str], list[int], list[int]]:
+    ids = [number for block in load.blocks for number in block.task_ids.tolist()]
+    return [array.name for array in load.arrays], [each.cores for each in load.task_resources], ids
+
+
+def test_what_a_swarm_has_is_not_loaded_into_it_again_and_waits_for_nothing_more():
     swarm = Swarm()
     a = swarm.array("a", resources={"cores": 2})
-    swarm.mark_loaded()
-    b = swarm.array("b", after=a, resources={"cores": 3})
-    (chunk,) = loaded(swarm)
-    assert [task.task_id for task in chunk.tasks] == [2]
-    assert ([array.name for array in chunk.arrays], [each.cores for each in chunk.task_resources]) == (["b"], [3])
-    with pytest.raises(InvalidInputError, match="in the daemon already"):
-        b >> a
+    with swarm.loading(("s", 1)) as load:
+        b = swarm.array("b", after=a, resources={"cores": 3})
+        assert what_goes(load) == (["a"], [2], [1])
+        with pytest.raises(InvalidInputError, match="in the daemon already"):
+            b >> a
+    with swarm.loading(("s", 1)) as load:
+        assert what_goes(load) == (["b"], [3], [2])
+    with swarm.loading(("s", 2)) as load:  # the same name, and another swarm
+        assert what_goes(load) == (["a", "b"], [2, 3], [1, 2])
+
+
+def test_a_load_that_failed_has_loaded_nothing():
+    swarm = Swarm()
+    a, b = swarm.array("a"), swarm.array("b")
+    with pytest.raises(KeyError), swarm.loading(("s", 1)):
+        raise KeyError
+    a >> b
+    with swarm.loading(("s", 1)) as load:
+        assert what_goes(load) == (["a", "b"], [1], [1, 2])
 
 
 @pytest.mark.parametrize(
@@ -174,6 +233,17 @@ def test_what_was_loaded_is_not_loaded_again_and_waits_for_nothing_more():
         ({"tasks": -1}, "INVALID_TASKS"),
         ({"tasks": "abc"}, "INVALID_TASKS"),
         ({"tasks": True}, "INVALID_TASKS"),
+        ({"tasks": np.True_}, "INVALID_TASKS"),
+        ({"tasks": 2.0}, "INVALID_TASKS"),
+        ({"tasks": None}, "INVALID_TASKS"),
+        ({"task_ids": np.array([2**63 + 5], dtype=np.uint64)}, "INVALID_IDS"),
+        ({"task_ids": [np.uint64(2**63)]}, "INVALID_IDS"),
+        ({"task_ids": [2**64]}, "INVALID_IDS"),
+        ({"after": "taken"}, "INVALID_UPSTREAM"),
+        ({"after": ["taken"]}, "INVALID_UPSTREAM"),
+        ({"after": 5}, "INVALID_UPSTREAM"),
+        ({"after": Swarm().array("elsewhere")}, "ANOTHER_SWARM"),
+        ({"resources": {"cores": 1.0}}, "INVALID_RESOURCES"),
         ({"tasks": 2, "task_ids": [1]}, "INVALID_IDS"),
         ({"task_ids": [1.5]}, "INVALID_IDS"),
         ({"resources": {"memory": "much"}}, "INVALID_RESOURCES"),
@@ -187,6 +257,26 @@ def test_what_makes_no_array_is_refused(wrong, reason):
     with pytest.raises(InvalidInputError) as refused:
         swarm.array(**{"name": "new", **wrong})
     assert refused.value.reason == reason
+    if reason != "ARRAY_EXISTS":  # and nothing of it is there
+        array = swarm.array("new", after=swarm["taken"])
+        assert (array.array_id, array.task_id, len(swarm.task_resources)) == (2, 2, 1)
+
+
+def test_numbers_of_numpy_are_numbers():
+    swarm = Swarm()
+    resources = {"cores": np.int64(2), "memory": np.int32(100), "runtime": np.float64(60)}
+    array = swarm.array("a", tasks=np.int64(2), task_ids=[np.uint64(5), 7], resources=resources)
+    assert (array.names[1], list(array.task_ids)) == ("1", [5, 7])
+    (found,) = swarm.task_resources
+    assert (found.cores, found.memory_mib, found.runtime_seconds) == (2, 100, 60)
+
+
+def test_of_several_upstreams_all_are_checked_before_one_is_waited_for():
+    swarm = Swarm()
+    a, b = swarm.array("a"), swarm.array("b")
+    with pytest.raises(InvalidInputError, match=r"swarm\['c'\]"):
+        b.after(a, "c")  # type: ignore[arg-type]
+    assert upstreams_of(swarm) == {}
 
 
 def test_dependencies_stay_in_their_swarm_and_fit():
@@ -255,6 +345,8 @@ def test_columns_are_written_as_messages_are(rows, shared, attempts, priority):
         (iter([1, 2]), [1, 2]),
         ([], []),
         (np.array([7, 8], dtype=np.uint16), [7, 8]),
+        ([np.uint64(7), 8], [7, 8]),
+        ([np.uint64(2**62 + 1), 8], [2**62 + 1, 8]),
         (np.array([], dtype=np.float64), []),
     ],
 )
@@ -263,7 +355,10 @@ def test_ids_come_in_many_shapes(given_ids, expected):
     assert ids_of(expected or given_ids).dtype == np.int64
 
 
-@pytest.mark.parametrize("wrong", [[1.5], ["a"], [[1, 2]], [True], None])
+@pytest.mark.parametrize(
+    "wrong",
+    [[1.5], ["a"], [[1, 2]], [True], None, [1, 2.0], 2**64, np.array([2**63], dtype=np.uint64), [np.array(1.0), 2.0]],
+)
 def test_what_are_no_ids_is_refused(wrong):
     with pytest.raises(InvalidInputError):
         ids_of(wrong)

@@ -21,6 +21,7 @@ from swarmd.client import (
     Swarm,
     SwarmClient,
 )
+from swarmd.core.errors import InvalidInputError
 from swarmd.core.model import Array, Task, TaskResources
 from swarmd.core.status import RunStatus, TaskStatus
 from swarmd.core.update import StateUpdate, TaskStatuses
@@ -92,6 +93,59 @@ async def test_a_swarm_grows_while_it_runs(client: SwarmClient):
     assert (await swarm.done(first)).newly_ready_count == 3
 
 
+async def test_a_plan_that_was_submitted_goes_into_the_next_swarm_as_well(client: SwarmClient):
+    plan = Swarm("again", gateway="pull")
+    plan.array("first", tasks=3)
+    swarm = await client.submit(plan)
+    await swarm.delete()
+    assert (await (await client.submit(plan)).status()).counts.total == 3
+    plan.array("second", tasks=2, after=plan["first"])
+    assert (await client.swarm("again").load(plan)).task_count == 2  # by its name: what that swarm does not have
+    assert (await swarm.load(plan)).task_count == 0
+    other = await client.create_swarm("other", gateway="pull")
+    assert (await other.load(plan)).task_count == 5
+    await other.delete()
+    await client.create_swarm("other", gateway="pull")
+    assert (await client.swarm("other").load(plan)).task_count == 5
+
+
+async def test_what_is_added_while_a_load_is_under_way_belongs_to_the_next_one(client: SwarmClient):
+    plan = Swarm("race")
+    plan.array("first", tasks=20_000)
+    swarm = await client.create_swarm("race", gateway="pull")
+    loading = asyncio.ensure_future(swarm.load(plan))
+    while not plan["first"].is_loaded:
+        await asyncio.sleep(0)
+    late = plan.array("late", tasks=5, after=plan["first"])
+    assert not loading.done()
+    assert (await loading).task_count == 20_000
+    assert not late.is_loaded
+    assert (await swarm.load(plan)).task_count == 5
+
+
+async def test_what_a_swarm_of_columns_makes_is_what_the_daemon_takes(client: SwarmClient):
+    plan = Swarm("edges", gateway="pull")
+    u, v = plan.array("u" * 256, tasks=1001), plan.array("v" * 256, tasks=1000)
+    u >> v
+    empty = plan.array("empty", tasks=np.int64(0), after=v)
+    last = plan.task("last", command="x", after=empty)
+    swarm = await client.submit(plan)
+    assert (await swarm.task(last.task_id)).upstream_task_ids == tuple(v.task_ids.tolist())
+
+
+async def test_a_submission_that_is_broken_off_leaves_nothing_behind(client: SwarmClient):
+    plan = Swarm("broken-off", gateway="pull")
+    plan.array("first", tasks=100_000)
+    for wait in (0, 0.002, 0.1):
+        submitting = asyncio.ensure_future(client.submit(plan))
+        await asyncio.sleep(wait)
+        submitting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await submitting
+        assert "broken-off" not in [swarm.swarm_id for swarm in await client.swarms()]
+        assert not plan["first"].is_loaded
+
+
 async def test_plain_values_are_loaded_too(client: SwarmClient):
     swarm = await client.create_swarm("plain", gateway="pull")
     plan = WorkflowPlan("x", arrays=[Array(5, "a")], task_resources=[TaskResources(6)], tasks=[Task(7, 5, 6)])
@@ -139,6 +193,54 @@ async def test_selecting_by_array_and_status(client: SwarmClient):
     assert (await swarm.cancel(everything=True)).final_count == 5
     with pytest.raises(NotFoundError, match="no array is called 'third'"):
         await swarm.cancel(arrays=["third"])
+
+
+async def test_an_empty_selection_selects_nothing(client: SwarmClient):
+    plan = Swarm("empty-selection", gateway="pull")
+    first, second = plan.array("first", tasks=3), plan.array("second", tasks=3)
+    swarm = await client.submit(plan)
+    await swarm.done(second)
+    for nothing in (
+        swarm.cancel([], statuses=["G"]),
+        swarm.cancel(first[:0], arrays=["first"]),
+        swarm.cancel([1, 2], arrays=[]),
+        swarm.cancel(statuses=[], arrays=[first]),
+        swarm.cancel([], everything=True),
+    ):
+        assert (await nothing).cancelled_count == 0
+    for nothing_reset in (swarm.reset([], statuses=["D"]), swarm.reset(arrays=["second"], statuses=[])):
+        assert (await nothing_reset).reset_count == 0
+    assert [task async for task in swarm.tasks(arrays=[])] == []
+    assert [task async for task in swarm.tasks(statuses=[], arrays=["first"])] == []
+    counts = (await swarm.status()).counts
+    assert (counts.registered, counts.done) == (3, 3)
+
+
+async def test_one_array_or_status_needs_no_list(client: SwarmClient):
+    plan = Swarm("one-selection", gateway="pull")
+    first = plan.array("first", tasks=3)
+    plan.array("second", tasks=3)
+    swarm = await client.submit(plan)
+    assert [task.task_id async for task in swarm.tasks(statuses="G", arrays="first")] == [1, 2, 3]
+    assert [task.task_id async for task in swarm.tasks(statuses=TaskStatus.REGISTERED, arrays=2)] == [4, 5, 6]
+    assert (await swarm.cancel(arrays=first)).cancelled_count == 3
+
+
+async def test_what_is_no_status_or_array_is_refused(pull_swarm: PullSwarm):
+    swarm = await pull_swarm()
+    calls: list[tuple[Awaitable[object], str]] = [
+        (swarm.cancel(statuses=["DONE"]), "statuses"),
+        (swarm.reset(statuses="DX"), "statuses"),
+        (swarm.cancel(arrays=[None]), "arrays"),  # type: ignore[list-item]
+        (swarm.report("nonsense", [1]), "status"),
+        (swarm.updates().report("nonsense", [1]), "status"),
+        (swarm.configure(run_status="nonsense"), "run_status"),
+    ]
+    for call, field in calls:
+        with pytest.raises(InvalidInputError) as caught:
+            await call
+        assert caught.value.field == field
+    assert (await swarm.status()).counts.registered == 4
 
 
 async def test_ticks_give_what_to_run(client: SwarmClient):

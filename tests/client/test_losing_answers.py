@@ -27,6 +27,7 @@ from swarmd.client import (
     TaskInfo,
 )
 from swarmd.core.status import TaskStatus
+from swarmd.core.update import StateUpdate
 from tests.client.relay import Scene, scene
 
 T = TypeVar("T")
@@ -129,6 +130,36 @@ async def test_news_of_failures_without_attempts_is_not_told_twice(stage: Scene,
     assert caught.value.reason == "OUTCOME_UNKNOWN"
     assert (await swarm.done([2, 3, 4])).changed_count == 3
     assert (await swarm.task(1)).failed_attempts == 1
+
+
+async def test_news_without_attempts_is_never_about_a_later_attempt(stage: Scene, client: SwarmClient):
+    swarm = await pull_swarm(client, tasks=2)
+    (batch,) = (await swarm.tick()).batches
+    updates = swarm.updates()
+    await updates.apply(StateUpdate(max_concurrently_running=2))
+    stage.relay.swallows_answers = True
+    await updates.running(batch.task_ids)
+    await updates.failed(batch.task_ids, batch.attempts)
+    await seen(stage, "study", lambda found: found.counts.ready == 2)
+    await stage.lose("cut")
+    with pytest.raises(NoDaemonError) as caught:
+        await updates.flush()
+    assert caught.value.reason == "OUTCOME_UNKNOWN"
+    assert [task.status for task in await tasks_of(swarm)] == [TaskStatus.REGISTERED] * 2
+
+
+async def test_news_without_attempts_does_not_end_what_was_reset_meanwhile(stage: Scene, client: SwarmClient):
+    swarm = await pull_swarm(client)
+    await swarm.tick()
+    telling = asyncio.ensure_future(swarm.done([1]))
+    stage.relay.swallows_answers = True
+    await seen(stage, "study", lambda found: found.counts.done == 1)
+    async with SwarmClient(stage.address) as somebody_else:
+        await somebody_else.swarm("study").reset([1])
+    await stage.lose("cut")
+    with pytest.raises(NoDaemonError, match="whether this news was taken is not known"):
+        await telling
+    assert (await swarm.task(1)).status is TaskStatus.REGISTERED
 
 
 async def test_a_stream_of_news_goes_on_through_the_death_of_the_daemon(stage: Scene, client: SwarmClient):

@@ -7,34 +7,48 @@
 <1 task of 'report'>
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import overload
+from typing import SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from swarmd.client.columns import TaskBlock
 from swarmd.client.encoding import ids_of
-from swarmd.client.ordering import TaskArray, Tasks, Upstreams
+from swarmd.client.ordering import TaskArray, Tasks, Upstreams, check_swarm, flat
 from swarmd.core.errors import InvalidInputError
 from swarmd.core.ids import Int64s
-from swarmd.core.model import DEFAULT_MAX_ATTEMPTS, Array, TaskResources
+from swarmd.core.model import DEFAULT_MAX_ATTEMPTS, MAX_LABEL_BYTES, Array, TaskResources
 
 BARRIER_COMMAND = "true"
 
-Amount = str | int | float | timedelta
+Place = tuple[str, int]
+"""A swarm in a daemon, however it is reached: its id, and when it was made (another one may have the id later)."""
+Amount = str | int | float | timedelta | SupportsIndex
 Resources = Mapping[str, Amount] | TaskResources
 """`{"cores": 2, "memory": "4G", "runtime": "1h30m", "queue": "long"}`; what the engine alone understands, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLoad:
+    """What is sent of a Swarm into one swarm of a daemon: what was in it when the load began."""
+
+    arrays: list[Array]
+    task_resources: list[TaskResources]
+    blocks: list[TaskBlock]
 
 
 class Swarm:
     """A workflow that is being put together: its settings, arrays, tasks and who waits for whom.
 
     Arrays are known by their names here. Ids are given out from `first_id` on, unless you bring your own. It can be
-    added to after it was submitted: `load` then sends what is new.
+    added to after it was submitted: `load` then sends what that swarm does not have. Submitted once more, all of it
+    goes into the new swarm.
 
         study = Swarm("study", max_concurrently_running=100, environment={"SEED": "1"})
         study.array("simulate", command="python3 simulate.py {name}", tasks=1000, resources={"memory": "4G"})
@@ -70,7 +84,7 @@ class Swarm:
         self._resources: dict[tuple[object, ...], TaskResources] = {}
         self._first_resources_id = first_id
         self._arrays: dict[str, TaskArray] = {}
-        self._loaded_arrays = self._loaded_resources = 0
+        self._loads: dict[Place, tuple[int, int]] = {}
 
     def __repr__(self) -> str:
         count = sum(len(array) for array in self._arrays.values())
@@ -87,7 +101,7 @@ class Swarm:
         name: str,
         *,
         command: str = "",
-        tasks: int | Sequence[str] | Mapping[str, str] = 1,
+        tasks: SupportsIndex | Sequence[str] | Mapping[str, str] = 1,
         task_ids: ArrayLike | None = None,
         resources: Resources | None = None,
         max_concurrently_running: int | None = None,
@@ -102,7 +116,8 @@ class Swarm:
         task. `tasks`: how many (they are named 0, 1, 2, ...), their names, or a mapping of names to commands of their
         own. `task_ids`: their ids, a numpy array for example. `max_concurrently_running`: how many of them may be
         active at once. `resource_scales`: `{"memory": 0.5}` gives half as much again when an attempt ran out of it.
-        `after`: what all of them wait for. Raises InvalidInputError.
+        `after`: what all of them wait for; an array without tasks passes on what it waits for itself. Raises
+        InvalidInputError, and then nothing was added.
 
             study.array("simulate", command="python3 simulate.py {name}", tasks=1000, max_concurrently_running=50,
                         resources={"cores": 2, "memory": "4G", "runtime": "1h"}, after=prepare)
@@ -111,10 +126,14 @@ class Swarm:
             message = f"name: there is an array {name!r} already; names are unique in a Swarm"
             raise InvalidInputError(message, reason="ARRAY_EXISTS", field="name")
         names, commands = _names_and_commands(tasks)
+        wanted = _task_resources(resources)
+        upstreams = [] if after is None else list(flat((after,)))
+        check_swarm(upstreams, self)
+        ids = self._ids(len(names), task_ids)
         block = TaskBlock(
             array_id=self._next_array_id,
-            task_resources_id=self._shared(_task_resources(resources)),
-            task_ids=self._ids(len(names), task_ids),
+            task_resources_id=self._shared(wanted),
+            task_ids=ids,
             names=names,
             commands=commands,
             max_attempts=max_attempts,
@@ -124,7 +143,7 @@ class Swarm:
         self._next_array_id += 1
         made = TaskArray(self, Array(block.array_id, name, max_concurrently_running, command), block)
         self._arrays[name] = made
-        return made if after is None else made.after(after)
+        return made.after(upstreams)
 
     def task(
         self,
@@ -158,7 +177,7 @@ class Swarm:
         """A task that does nothing, between two sides that have too many edges. Gives its id."""
         like = self._of_id(downstream.block.task_resources_id)
         resources = TaskResources(0, like.cluster, like.queue, extra=like.extra)
-        name = self._free_name(f"{upstreams.array.name} -> {downstream.name} barrier")
+        name = self._free_name(f"{_short(upstreams.array.name)} -> {_short(downstream.name)} barrier")
         between = self.array(name, command=BARRIER_COMMAND, tasks=[name], resources=resources)
         between.block.priority = downstream.block.priority
         between.block.upstreams.append(upstreams.task_ids)
@@ -204,27 +223,45 @@ class Swarm:
 
     @property
     def arrays(self) -> list[Array]:
-        """The arrays that were not loaded yet."""
-        return [array.array_value for array in self._new_arrays()]
+        """All its arrays."""
+        return [array.array_value for array in self._arrays.values()]
 
     @property
     def task_resources(self) -> list[TaskResources]:
-        """The resources that were not loaded yet."""
-        return list(self._resources.values())[self._loaded_resources :]
+        """All its resources."""
+        return list(self._resources.values())
 
     @property
     def blocks(self) -> list[TaskBlock]:
-        """The tasks that were not loaded yet, array by array."""
-        return [array.block for array in self._new_arrays()]
+        """All its tasks, array by array."""
+        return [array.block for array in self._arrays.values()]
 
-    def _new_arrays(self) -> list[TaskArray]:
-        return list(self._arrays.values())[self._loaded_arrays :]
+    @contextmanager
+    def loading(self, place: Place) -> Iterator[PlanLoad]:
+        """What that swarm does not have yet, to be sent within the block; it has that when the block ends well.
 
-    def mark_loaded(self) -> None:
-        """All of it is in the daemon: a later load sends what comes after it."""
-        for array in self._new_arrays():
-            array.is_loaded = True
-        self._loaded_arrays, self._loaded_resources = len(self._arrays), len(self._resources)
+        Meanwhile nothing about it can be changed, and what is added belongs to the next load.
+        """
+        arrays, resources = self._loads.get(place, (0, 0))
+        new, new_resources = list(self._arrays.values())[arrays:], self.task_resources[resources:]
+        _count_loads(new, 1)
+        try:
+            yield PlanLoad([each.array_value for each in new], new_resources, [each.block for each in new])
+        except BaseException:
+            _count_loads(new, -1)
+            raise
+        self._loads[place] = (arrays + len(new), resources + len(new_resources))
+
+
+def _count_loads(arrays: Iterable[TaskArray], more: int) -> None:
+    for array in arrays:
+        array.loads += more
+
+
+def _short(name: str) -> str:
+    """As much of a name as two of them can have in the name of a barrier."""
+    room = (MAX_LABEL_BYTES - len(" ->  barrier 1234567890")) // 2
+    return name.encode(errors="replace")[:room].decode(errors="ignore")
 
 
 class Numbers(Sequence[str]):
@@ -245,19 +282,30 @@ class Numbers(Sequence[str]):
 
 
 def _names_and_commands(
-    tasks: int | Sequence[str] | Mapping[str, str],
+    tasks: SupportsIndex | Sequence[str] | Mapping[str, str],
 ) -> tuple[Sequence[str], Sequence[str] | None]:
-    if isinstance(tasks, bool) or (isinstance(tasks, int) and tasks < 0):
-        message = f"tasks: {tasks!r} is no number of tasks; give how many, their names, or names with commands"
-        raise InvalidInputError(message, reason="INVALID_TASKS", field="tasks")
-    if isinstance(tasks, int):
-        return Numbers(range(tasks)), None
     if isinstance(tasks, str):
         message = f"tasks: {tasks!r} is one text; give a list of names: [{tasks!r}]"
         raise InvalidInputError(message, reason="INVALID_TASKS", field="tasks")
     if isinstance(tasks, Mapping):
         return list(tasks), list(tasks.values())
-    return [str(name) for name in tasks], None
+    if isinstance(tasks, Iterable) and not (isinstance(tasks, np.ndarray) and tasks.ndim == 0):
+        return [str(name) for name in tasks], None
+    count = _whole(tasks)
+    if count is None or count < 0:
+        message = f"tasks: {tasks!r} is no number of tasks; give how many, their names, or names with commands"
+        raise InvalidInputError(message, reason="INVALID_TASKS", field="tasks")
+    return Numbers(range(count)), None
+
+
+def _whole(value: object) -> int | None:
+    """A whole number of Python or numpy; None for what is none."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, SupportsIndex):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def _task_resources(given: Resources | None) -> TaskResources:
@@ -267,7 +315,7 @@ def _task_resources(given: Resources | None) -> TaskResources:
         return given
     from swarmd.workflow.units import memory_mib, runtime_seconds  # the same words as in a workflow file
 
-    rest = dict(given)
+    rest = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
     runtime = rest.pop("runtime", 0)
     try:
         return TaskResources(
@@ -285,6 +333,7 @@ def _task_resources(given: Resources | None) -> TaskResources:
 
 
 def _cores(value: Amount) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    cores = _whole(value)
+    if cores is None or cores < 1:
         raise ValueError(f"{value!r} is no number of cores")
-    return value
+    return cores

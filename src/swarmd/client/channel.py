@@ -1,7 +1,4 @@
-"""Connects to the daemon, and turns what gRPC raises into the client's errors.
-
-The only module of the client that imports grpc for others: what must be set before that import is set here.
-"""
+"""Connects to the daemon, and turns what gRPC raises into the client's errors."""
 
 import os
 import ssl
@@ -9,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # children are started while a channel is open
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # a daemon that is not there is told once, by us
+import swarmd.grpc_environment  # noqa: F401 - before gRPC
+
+# isort: split
 
 import grpc
 import grpc.aio
@@ -45,11 +43,25 @@ cancelled at this end is an asyncio.CancelledError."""
 BROKEN_STREAM = "Internal error from Core"
 """What grpc.aio calls INTERNAL by itself when a stream's connection breaks before it knows why: no word of a daemon."""
 
+_opened_in: int | None = None
+"""The process that opened channels here: gRPC's threads and locks are of no use in a child that is forked from it."""
+
 Metadata = tuple[tuple[str, str], ...]
 
 
 def open_channel(connection: Connection, *, repeats: bool) -> grpc.aio.Channel:
-    """A channel to the daemon; nothing is connected before the first call. `repeats`: gRPC may retry by itself."""
+    """A channel to the daemon; nothing is connected before the first call. `repeats`: gRPC may retry by itself.
+
+    Raises RuntimeError in a child that was forked from a process with channels: gRPC would crash or wait for ever.
+    """
+    global _opened_in  # noqa: PLW0603
+    if _opened_in not in (None, os.getpid()):
+        message = (
+            "this process was forked from one that has used a client, where gRPC does not work; "
+            'start it by the method spawn or forkserver: multiprocessing.get_context("spawn")'
+        )
+        raise RuntimeError(message)
+    _opened_in = os.getpid()
     options = [*OPTIONS, *([("grpc.service_config", service_config())] if repeats else [("grpc.enable_retries", 0)])]
     if connection.tls is None:
         return grpc.aio.insecure_channel(connection.address.target, options=options)

@@ -4,6 +4,7 @@ Everything it gives is a plain value (`values.py`); what goes over the wire is b
 `await` is `swarmd.client.blocking`, which is generated from this file, `live.py` and `updating.py`.
 """
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Mapping
@@ -17,12 +18,15 @@ from swarmd.client import decoding
 from swarmd.client.building import Swarm
 from swarmd.client.errors import RpcError, UnavailableError
 from swarmd.client.finding import ConnectionSettings
-from swarmd.client.live import LiveSwarm
+from swarmd.client.live import LiveSwarm, load_plan
+from swarmd.client.messages import message_of
 from swarmd.client.protocol import PATIENCE, ProtocolClient
 from swarmd.client.updating import UpdateStream
 from swarmd.client.values import SwarmStatus
 
 PULL_GATEWAY = "pull"
+UNDO_SECONDS = 5.0
+"""How long a submission that was broken off tries to take back what it has made."""
 
 
 class SwarmClient:
@@ -132,26 +136,29 @@ class SwarmClient:
             working_directory=working_directory,
             environment=environment,
         )
-        return await self._create(plan)
+        return self.swarm((await self._create(plan)).swarm_id)
 
     async def submit(self, swarm: Swarm) -> LiveSwarm:
-        """Make the swarm and load all that was put into it, or nothing of it.
+        """Make the swarm and load all that was put into it, or nothing of it; also when that was submitted before.
 
-        plan = Swarm("trial")
-        first = plan.array("first", command="echo {name}", tasks=["a", "b"])
-        first >> plan.task("last", command="echo done")
-        trial = await client.submit(plan)
+        When the daemon is lost for longer than `patience`, nobody can take the swarm back: the error says that it may
+        be there.
+
+            plan = Swarm("trial")
+            first = plan.array("first", command="echo {name}", tasks=["a", "b"])
+            first >> plan.task("last", command="echo done")
+            trial = await client.submit(plan)
         """
-        live = await self._create(swarm)
+        made = await self._made_for(swarm)
         try:
-            await live.load(swarm)
-        except UnavailableError:  # nobody can be asked to take it back
+            await load_plan(self.protocol, swarm, made)
+        except UnavailableError as error:
+            _tell_of(made.swarm_id, error)
             raise
         except BaseException:
-            with contextlib.suppress(RpcError):
-                await live.delete(force=True)
+            await self._take_back(made.swarm_id)
             raise
-        return live
+        return self.swarm(made.swarm_id)
 
     def swarm(self, swarm_id: str = "") -> LiveSwarm:
         """A swarm that is in the daemon; empty: the only one there is. Asks nobody.
@@ -171,12 +178,32 @@ class SwarmClient:
         """A stream for news into a swarm, which does not wait for each answer.
 
         async with client.updates("study") as updates:
-            await updates.running([1, 2, 3])
+            await updates.running([1, 2, 3], attempts=1)
         """
         return UpdateStream(self.protocol, swarm_id)
 
-    async def _create(self, plan: Swarm) -> LiveSwarm:
-        message = swarm_pb2.Swarm(
+    async def _made_for(self, plan: Swarm) -> swarm_pb2.Swarm:
+        """The swarm for a submission, which is taken back when that is broken off meanwhile."""
+        making = asyncio.ensure_future(self._create(plan))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            with contextlib.suppress(RpcError, TimeoutError):
+                await self._take_back((await asyncio.wait_for(making, UNDO_SECONDS)).swarm_id)
+            raise
+        except UnavailableError as error:
+            if self.protocol.had_answers:
+                _tell_of(plan.swarm_id, error)
+            raise
+
+    async def _take_back(self, swarm_id: str) -> None:
+        with contextlib.suppress(RpcError, TimeoutError):
+            async with asyncio.timeout(UNDO_SECONDS):
+                await self.protocol.delete_swarm(swarm_id, force=True)
+
+    async def _create(self, plan: Swarm) -> swarm_pb2.Swarm:
+        message = message_of(
+            swarm_pb2.Swarm,
             swarm_id=plan.swarm_id,
             display_name=plan.display_name,
             max_concurrently_running=plan.max_concurrently_running,
@@ -187,9 +214,16 @@ class SwarmClient:
             working_directory=str(self._working_directory(plan)),
             environment=plan.environment,
         )
-        return self.swarm((await self.protocol.create_swarm(message)).swarm_id)
+        return await self.protocol.create_swarm(message)
 
     def _working_directory(self, plan: Swarm) -> str | Path:
         if plan.working_directory is not None:
             return Path(plan.working_directory).absolute()
         return Path.cwd() if self.address.path is not None and plan.gateway != PULL_GATEWAY else ""
+
+
+def _tell_of(swarm_id: str, error: RpcError) -> None:
+    """Add to an error that a swarm may have been left behind."""
+    which = f"the swarm {swarm_id!r}" if swarm_id else "a swarm"
+    error.message += f"; {which} may be there, with all of its tasks or none: look before you submit it again"
+    error.args = (error.message,)

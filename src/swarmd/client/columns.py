@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from swarmd._pb.swarm.v1 import task_pb2
+from swarmd.client.messages import UNFIT, message_of, unfit
 from swarmd.core.ids import Int64s
 from swarmd.core.model import DEFAULT_MAX_ATTEMPTS
 
@@ -49,12 +50,13 @@ class TaskBlock:
             yield from self._part(slice(start, start + TASKS_AT_ONCE), start, shared)
 
     def _shared(self) -> bytes:
-        message = task_pb2.Task(
+        message = message_of(
+            task_pb2.Task,
             array_id=self.array_id,
             task_resources_id=self.task_resources_id,
             max_attempts=self.max_attempts,
             priority=self.priority,
-            resource_scales=dict(self.resource_scales),
+            resource_scales=self.resource_scales,
         )
         return message.SerializeToString() + b"".join(map(_packed, self.upstreams))
 
@@ -62,9 +64,10 @@ class TaskBlock:
         ids = varints(self.task_ids[part])
         heads: list[bytes] = [_TASK_ID + each + shared for each in ids]
         if self.names is not None:
-            heads = [head + _text(_NAME, name) for head, name in zip(heads, self.names[part], strict=True)]
+            heads = [head + _text(_NAME, name, "name") for head, name in zip(heads, self.names[part], strict=True)]
         if self.commands is not None:
-            heads = [head + _text(_COMMAND, text) for head, text in zip(heads, self.commands[part], strict=True)]
+            texts = [_text(_COMMAND, text, "command") for text in self.commands[part]]
+            heads = [head + text for head, text in zip(heads, texts, strict=True)]
         for column in self.paired_upstreams:
             # a list of one, packed: the tag, its length in bytes, the id
             pairs = varints(column[part])
@@ -102,8 +105,11 @@ def _packed(ids: Int64s) -> bytes:
     return _UPSTREAMS + _length(len(data)) + data if data else b""
 
 
-def _text(tag: bytes, text: str) -> bytes:
-    data = text.encode()
+def _text(tag: bytes, text: str, field: str) -> bytes:
+    try:
+        data = text.encode()
+    except UNFIT as error:
+        raise unfit(field, text, error) from None
     return tag + _length(len(data)) + data
 
 

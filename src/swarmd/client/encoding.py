@@ -1,13 +1,15 @@
 """Loads and news as messages: what AddTasks takes, in chunks that fit below the daemon's message limit, and updates."""
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, SupportsIndex, cast, runtime_checkable
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from swarmd._pb.swarm.v1 import array_pb2, state_pb2, swarm_service_pb2, task_pb2
 from swarmd.client.columns import TaskBlock, entry
+from swarmd.client.messages import message_of
 from swarmd.client.ordering import Tasks
 from swarmd.core.errors import InvalidInputError
 from swarmd.core.ids import Int64s
@@ -18,6 +20,7 @@ from swarmd.core.update import StateUpdate, TaskStatuses
 CHUNK_BYTES = 1 << 20
 """About how large a chunk gets; one command may have 128 KiB, so it stays far below the 4 MiB of the default limit."""
 
+MAX_ID = (1 << 63) - 1
 Ids = ArrayLike | Tasks
 """Ids of tasks: one, a list, a range, a numpy array of whole numbers, or tasks of a Swarm that was built here."""
 
@@ -80,7 +83,8 @@ def _parts(load: Loadable | ColumnLoad) -> Iterator[bytes]:
 
 def array_message(array: Array) -> array_pb2.Array:
     """One array as AddTasks takes it."""
-    return array_pb2.Array(
+    return message_of(
+        array_pb2.Array,
         array_id=array.array_id,
         name=array.name,
         max_concurrently_running=array.max_concurrently_running,
@@ -90,7 +94,8 @@ def array_message(array: Array) -> array_pb2.Array:
 
 def task_resources_message(resources: TaskResources) -> task_pb2.TaskResources:
     """One set of task resources as AddTasks takes it."""
-    message = task_pb2.TaskResources(
+    message = message_of(
+        task_pb2.TaskResources,
         task_resources_id=resources.task_resources_id,
         cluster=resources.cluster,
         queue=resources.queue,
@@ -105,7 +110,8 @@ def task_resources_message(resources: TaskResources) -> task_pb2.TaskResources:
 
 def task_message(task: Task) -> task_pb2.Task:
     """One task as AddTasks takes it."""
-    return task_pb2.Task(
+    return message_of(
+        task_pb2.Task,
         task_id=task.task_id,
         array_id=task.array_id,
         task_resources_id=task.task_resources_id,
@@ -132,6 +138,16 @@ def task_status_value(status: TaskStatus) -> task_pb2.TaskStatus:
     return _STATUS_VALUES[status]
 
 
+def status_of(word: TaskStatus | str, field: str = "status") -> TaskStatus:
+    """A status by its one-letter code. Raises InvalidInputError for what is none."""
+    try:
+        return TaskStatus(word)
+    except ValueError:
+        known = ", ".join(f"{each.value} ({each.name})" for each in TaskStatus)
+        message = f"{field}: {word!r} is no status of tasks; they are {known}"
+        raise InvalidInputError(message, reason="UNKNOWN_STATUS", field=field) from None
+
+
 _RUN_STATUS_VALUES: dict[RunStatus, state_pb2.WorkflowRunStatus] = {
     status: cast("state_pb2.WorkflowRunStatus", state_pb2.WorkflowRunStatus.Value(f"WORKFLOW_RUN_STATUS_{status.name}"))
     for status in RunStatus
@@ -139,12 +155,17 @@ _RUN_STATUS_VALUES: dict[RunStatus, state_pb2.WorkflowRunStatus] = {
 
 
 def run_status_value(status: str) -> state_pb2.WorkflowRunStatus:
-    """The status of a run as messages carry it."""
-    return _RUN_STATUS_VALUES[RunStatus(status)]
+    """The status of a run as messages carry it. Raises InvalidInputError for what is none."""
+    try:
+        return _RUN_STATUS_VALUES[RunStatus(status)]
+    except ValueError:
+        known = ", ".join(f"{each.value} ({each.name})" for each in RunStatus)
+        message = f"run_status: {status!r} is no status of a run; they are {known}"
+        raise InvalidInputError(message, reason="UNKNOWN_STATUS", field="run_status") from None
 
 
 def ids_of(task_ids: Ids, field: str = "task_ids") -> Int64s:
-    """Ids as a column. Raises InvalidInputError for what are none."""
+    """Ids as a column of its own. Raises InvalidInputError for what are none."""
     if isinstance(task_ids, Tasks):
         return task_ids.task_ids
     if isinstance(task_ids, Iterator | set | frozenset):
@@ -152,10 +173,25 @@ def ids_of(task_ids: Ids, field: str = "task_ids") -> Int64s:
     found = np.atleast_1d(np.asarray(task_ids))
     if found.size == 0:
         return np.zeros(0, dtype=np.int64)
+    if found.dtype.kind in "fO" and isinstance(task_ids, list | tuple):
+        found = _whole_numbers(task_ids, found)
     if found.ndim != 1 or found.dtype.kind not in "iu":
         message = f"{field}: {found.dtype} of shape {found.shape} are no ids; give whole numbers, in one dimension"
         raise InvalidInputError(message, reason="INVALID_IDS", field=field)
+    if found.dtype == np.uint64 and found.max() > MAX_ID:
+        message = f"{field}: {found.max()} is too large for an id; the largest is {MAX_ID}"
+        raise InvalidInputError(message, reason="INVALID_IDS", field=field)
     return found.astype(np.int64)
+
+
+def _whole_numbers(given: Sequence[object], found: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers of several types, which numpy makes floats of; what it found when there are others among them."""
+    if not all(isinstance(each, SupportsIndex) and not isinstance(each, bool | np.bool_) for each in given):
+        return found
+    try:
+        return np.array([operator.index(cast("SupportsIndex", each)) for each in given])
+    except TypeError:  # arrays within
+        return found
 
 
 def status_group(

@@ -4,23 +4,16 @@ Made by `SwarmClient`. Tasks are named by their ids, as numbers, lists or numpy 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 
-from swarmd._pb.swarm.v1 import batch_pb2, state_pb2, swarm_pb2, task_pb2
+from swarmd._pb.swarm.v1 import batch_pb2, state_pb2, swarm_pb2
 from swarmd.client import decoding
 from swarmd.client.building import Swarm
-from swarmd.client.encoding import (
-    ColumnLoad,
-    Ids,
-    Loadable,
-    ids_of,
-    run_status_value,
-    task_status_value,
-    update_message,
-)
-from swarmd.client.errors import NotFoundError
+from swarmd.client.encoding import ColumnLoad, Ids, Loadable, run_status_value, status_of, update_message
+from swarmd.client.messages import message_of
 from swarmd.client.ordering import TaskArray
 from swarmd.client.protocol import ProtocolClient
+from swarmd.client.selecting import Arrays, Statuses, array_ids_of, selector_of
 from swarmd.client.updating import UpdateStream, status_updates
 from swarmd.client.values import (
     CancelResult,
@@ -37,11 +30,6 @@ from swarmd.client.values import (
 from swarmd.client.watching import Follower
 from swarmd.core.status import RunStatus, TaskStatus
 from swarmd.core.update import StateUpdate
-
-Arrays = Sequence["int | str | TaskArray"]
-"""Arrays by their ids, their names, or as a Swarm gave them."""
-Statuses = Iterable[TaskStatus | str]
-"""Statuses, or their one-letter codes."""
 
 
 class LiveSwarm:
@@ -73,14 +61,18 @@ class LiveSwarm:
         """
         return decoding.task_info(await self._client.get_task(self.swarm_id, task_id))
 
-    async def tasks(self, *, statuses: Statuses = (), arrays: Arrays = ()) -> AsyncIterator[TaskInfo]:
-        """Its tasks, or those in these statuses or of these arrays, in the order of their loading; paged as needed.
+    async def tasks(self, *, statuses: Statuses | None = None, arrays: Arrays | None = None) -> AsyncIterator[TaskInfo]:
+        """Its tasks, or those in these statuses and of these arrays, in the order of their loading; paged as needed.
+
+        None: whatever they are; an empty list selects nothing.
 
         failed = [task.name async for task in study.tasks(statuses=["F"], arrays=["simulate"])]
         """
-        values = [task_status_value(TaskStatus(each)) for each in statuses]
-        array_ids = await self._array_ids(arrays)
-        async for task in self._client.list_tasks(self.swarm_id, statuses=values, array_ids=array_ids):
+        chosen = await selector_of(self._client, self.swarm_id, None, arrays, statuses)
+        if chosen is None:
+            return
+        found = self._client.list_tasks(self.swarm_id, statuses=chosen.statuses, array_ids=chosen.array_ids)
+        async for task in found:
             yield decoding.task_info(task)
 
     async def explain(self, task_id: int) -> Explanation:
@@ -130,16 +122,15 @@ class LiveSwarm:
     async def load(self, what: Swarm | Loadable | ColumnLoad) -> LoadResult:
         """Add arrays and tasks, all of them or none. May be done again while it runs.
 
-        `what`: a Swarm, of which only what was not loaded yet is sent, or the plan of a workflow file.
+        `what`: a Swarm, of which only what this swarm does not have is sent, or the plan of a workflow file.
 
             more = Swarm(first_id=5001)
             more.array("again", command="echo {name}", tasks=10)
             added = (await study.load(more)).task_count
         """
-        answer = decoding.load_result(await self._client.add_tasks(self.swarm_id, what))
         if isinstance(what, Swarm):
-            what.mark_loaded()
-        return answer
+            return await load_plan(self._client, what, await self._client.get_swarm(self.swarm_id))
+        return decoding.load_result(await self._client.add_tasks(self.swarm_id, what))
 
     async def configure(
         self,
@@ -164,9 +155,7 @@ class LiveSwarm:
             "workflow_run_status": None if run_status is None else run_status_value(run_status),
         }
         fields = [name for name, value in given.items() if value is not None]
-        message = swarm_pb2.Swarm(swarm_id=self.swarm_id)
-        for name in fields:
-            setattr(message, name, given[name])
+        message = message_of(swarm_pb2.Swarm, swarm_id=self.swarm_id, **{name: given[name] for name in fields})
         return decoding.swarm_status(await self._client.update_swarm(message, fields))
 
     async def pause(self) -> SwarmStatus:
@@ -188,7 +177,7 @@ class LiveSwarm:
 
         await study.limit_array("simulate", 50)
         """
-        (array_id,) = await self._array_ids([array])
+        (array_id,) = await array_ids_of(self._client, self.swarm_id, array)
         change = state_pb2.ArrayLimit(array_id=array_id, max_concurrently_running=limit)
         await self._news().apply_message(state_pb2.StateUpdate(array_limits=[change]))
 
@@ -196,41 +185,46 @@ class LiveSwarm:
         self,
         task_ids: Ids | None = None,
         *,
-        arrays: Arrays = (),
-        statuses: Statuses = (),
+        arrays: Arrays | None = None,
+        statuses: Statuses | None = None,
         everything: bool = False,
         reason: str = "",
     ) -> CancelResult:
         """End tasks for good, and kill those that run. What is given is combined: `arrays` and `statuses` mean both.
 
+        What is None is no condition; an empty list selects nothing, whatever else is given: the daemon is not asked.
         After a lost connection it is repeated unless `statuses` are given: other tasks have them a moment later.
 
             await study.cancel(np.arange(1, 101), reason="not needed")
             await study.cancel(arrays=["simulate"])
         """
-        selector = await self._selector(task_ids, arrays, statuses, everything=everything)
-        answer = await self._client.cancel_tasks(self.swarm_id, selector, reason=reason)
+        chosen = await selector_of(self._client, self.swarm_id, task_ids, arrays, statuses, everything=everything)
+        if chosen is None:
+            return CancelResult(0, 0, 0)
+        answer = await self._client.cancel_tasks(self.swarm_id, chosen, reason=reason)
         return CancelResult(answer.cancelled_count, answer.final_count, answer.revision)
 
     async def reset(
         self,
         task_ids: Ids | None = None,
         *,
-        arrays: Arrays = (),
-        statuses: Statuses = (),
+        arrays: Arrays | None = None,
+        statuses: Statuses | None = None,
         everything: bool = False,
         downstreams: bool = False,
         reason: str = "",
     ) -> ResetResult:
-        """Let tasks that ended run again, with all their attempts before them.
+        """Let tasks that ended run again, with all their attempts before them. Selected as in `cancel`.
 
         `downstreams`: also all final tasks that come after a selected one. It is never repeated by itself after a lost
         connection: tasks could run once more than you want.
 
             await study.reset(statuses=[TaskStatus.ERROR_FATAL], reason="disk was full")
         """
-        selector = await self._selector(task_ids, arrays, statuses, everything=everything)
-        answer = await self._client.reset_tasks(self.swarm_id, selector, include_downstreams=downstreams, reason=reason)
+        chosen = await selector_of(self._client, self.swarm_id, task_ids, arrays, statuses, everything=everything)
+        if chosen is None:
+            return ResetResult(0, 0, 0, 0)
+        answer = await self._client.reset_tasks(self.swarm_id, chosen, include_downstreams=downstreams, reason=reason)
         return ResetResult(answer.reset_count, answer.not_final_count, answer.newly_ready_count, answer.revision)
 
     async def delete(self, *, force: bool = False) -> None:
@@ -271,15 +265,16 @@ class LiveSwarm:
         """A stream for much news, which does not wait for each answer.
 
         async with study.updates() as updates:
-            await updates.running([1, 2, 3])
-            await updates.done([1, 2, 3])
+            await updates.running([1, 2, 3], attempts=1)
+            await updates.done([1, 2, 3], attempts=1)
         """
         return UpdateStream(self._client, self.swarm_id)
 
     async def apply(self, update: StateUpdate | Mapping[int, str]) -> UpdateResult:
         """Tell any set of changes, as one unit, and wait until it is applied. Raises RpcError when it is refused.
 
-        `update`: a StateUpdate, or just statuses by task id.
+        `update`: a StateUpdate, or just statuses by task id, which as news without attempts are not told again when the
+        connection is lost; `report` takes attempts.
 
             changed = (await study.apply({1: "R", 2: "D"})).changed_count
             await study.apply(StateUpdate(max_concurrently_running=50, array_limits={1: 10}))
@@ -291,11 +286,12 @@ class LiveSwarm:
     ) -> UpdateResult:
         """Tell that tasks have a status, and wait until it is applied; `attempts`: one for each task, or one for all.
 
-        More than 50,000 ids go in several units.
+        More than 50,000 ids go in several units. Give the attempts: news without them is not told again when the
+        connection is lost before it was answered, and the error is then NoDaemonError with the reason OUTCOME_UNKNOWN.
 
-            await study.report(TaskStatus.RUNNING, np.arange(1, 101))
+            await study.report(TaskStatus.RUNNING, np.arange(1, 101), attempts=1)
         """
-        updates = list(status_updates(TaskStatus(status), task_ids, attempts, reason))
+        updates = list(status_updates(status_of(status), task_ids, attempts, reason))
         answers = await asyncio.gather(*map(self._news().apply_message, updates))
         return UpdateResult(
             changed_count=sum(each.changed_count for each in answers),
@@ -314,17 +310,15 @@ class LiveSwarm:
     async def done(self, task_ids: Ids, attempts: Ids | None = None) -> UpdateResult:
         """Tell that these tasks succeeded: what waits for them is freed.
 
-        freed = (await study.done(np.arange(1, 101))).newly_ready_count
+        freed = (await study.done(np.arange(1, 101), attempts=1)).newly_ready_count
         """
         return await self.report(TaskStatus.DONE, task_ids, attempts)
 
     async def failed(self, task_ids: Ids, attempts: Ids | None = None, *, reason: str = "") -> UpdateResult:
         """Tell that an attempt of these tasks failed: they are queued again while they have attempts left.
 
-        Give the attempts: without them this is not repeated when the connection is lost.
-
-            batch = (await study.tick()).batches[0]
-            await study.failed(batch.task_ids, batch.attempts, reason="exit code 1")
+        batch = (await study.tick()).batches[0]
+        await study.failed(batch.task_ids, batch.attempts, reason="exit code 1")
         """
         return await self.report(TaskStatus.ERROR_RECOVERABLE, task_ids, attempts, reason=reason)
 
@@ -336,26 +330,8 @@ class LiveSwarm:
             self._news_of[self.swarm_id] = UpdateStream(self._client, self.swarm_id)
         return self._news_of[self.swarm_id]
 
-    async def _selector(
-        self, task_ids: Ids | None, arrays: Arrays, statuses: Statuses, *, everything: bool
-    ) -> task_pb2.TaskSelector:
-        return task_pb2.TaskSelector(
-            task_ids=[] if task_ids is None else ids_of(task_ids).tolist(),
-            array_ids=await self._array_ids(arrays),
-            statuses=[task_status_value(TaskStatus(each)) for each in statuses],
-            all=everything,
-        )
 
-    async def _array_ids(self, arrays: Arrays) -> list[int]:
-        names = {each for each in arrays if isinstance(each, str)}
-        known: dict[str, list[int]] = {}
-        for array in (await self._client.get_swarm(self.swarm_id, full=True)).arrays if names else ():
-            known.setdefault(array.name, []).append(array.array_id)
-        if missing := names - known.keys():
-            message = f"arrays: no array is called {min(missing)!r}; status(arrays=True) has their names"
-            raise NotFoundError(message, code="NOT_FOUND", reason="UNKNOWN_ARRAY", field="arrays")
-        return [number for each in arrays for number in (known[each] if isinstance(each, str) else [_id_of(each)])]
-
-
-def _id_of(array: "int | TaskArray") -> int:
-    return array.array_id if isinstance(array, TaskArray) else int(array)
+async def load_plan(client: ProtocolClient, plan: Swarm, into: swarm_pb2.Swarm) -> LoadResult:
+    """Send what that very swarm does not have of the plan; repeats send the same."""
+    with plan.loading((into.swarm_id, into.create_time.ToNanoseconds())) as load:
+        return decoding.load_result(await client.add_tasks(into.swarm_id, load))

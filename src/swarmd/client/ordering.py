@@ -1,10 +1,10 @@
 """Who waits for whom: arrays and selections of their tasks, put in order with `>>` or `after`.
 
 Made by `building.Swarm`. A dependency is kept as columns; one with very many edges goes through a barrier task, as in
-a workflow file.
+a workflow file. An array without tasks passes on what it waits for: a >> empty >> z lets z wait for a.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Self, TypeVar, overload
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from swarmd.client.columns import TaskBlock
 from swarmd.core.errors import InvalidInputError
-from swarmd.core.ids import Int64s
+from swarmd.core.ids import Int64s, distinct
 from swarmd.core.model import Array
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Tasks:
     def after(self, *upstreams: "Upstreams", one_to_one: bool = False) -> Self:
         """Wait for all of these; with `one_to_one` the first task for their first one, and so on.
 
-        Raises InvalidInputError for sides that do not fit, and for tasks that were loaded already.
+        Raises InvalidInputError for sides that do not fit, and for tasks that were loaded already; then nothing waits.
 
             simulate.after(prepare, fetch)
             plot.after(simulate, one_to_one=True)
@@ -72,11 +72,14 @@ class Tasks:
         if self.array.is_loaded:
             message = f"after: {self!r} is in the daemon already, where it waits for nothing more; add a new array"
             raise InvalidInputError(message, reason="ALREADY_LOADED", field="after")
-        for each in _flat(upstreams):
-            if each.array.swarm is not self.array.swarm:
-                message = f"after: {each!r} is of another swarm than {self!r}; a dependency stays in its swarm"
-                raise InvalidInputError(message, reason="ANOTHER_SWARM", field="after")
-            if one_to_one:
+        found = list(flat(upstreams))
+        check_swarm(found, self.array.swarm)
+        if one_to_one:
+            self._check_one_to_one(found)
+        for each in found:
+            if not (len(each.array) and len(self.array)):
+                self._wait_through(each)
+            elif one_to_one:
                 self._wait_one_to_one(each)
             else:
                 self._wait_for_all(each)
@@ -87,15 +90,37 @@ class Tasks:
     @overload
     def __rshift__(self, downstream: "Sequence[Tasks]") -> "Sequence[Tasks]": ...
     def __rshift__(self, downstream: "Tasks | Sequence[Tasks]") -> "Tasks | Sequence[Tasks]":
-        for each in _flat((downstream,)):
+        for each in flat((downstream,)):
             each.after(self)
         return downstream
 
     def __rrshift__(self, upstreams: "Sequence[Tasks]") -> Self:
         return self.after(upstreams)
 
+    def _check_one_to_one(self, upstreams: "list[Tasks]") -> None:
+        if len(distinct(self.positions)) != len(self):
+            message = f"after: one_to_one takes each task once; {self!r} has some of them several times"
+            raise InvalidInputError(message, reason="REPEATED_TASKS", field="after")
+        for each in upstreams:
+            if len(each) != len(self):
+                message = f"after: one_to_one needs two sides of the same size; they are {self!r} and {each!r}"
+                raise InvalidInputError(message, reason="DIFFERENT_SIZES", field="after")
+
+    def _wait_through(self, upstreams: "Tasks") -> None:
+        """One of the arrays has no tasks: what is after it waits for what is before it, whichever is said first."""
+        before, here = upstreams.array, self.array
+        if not len(before):
+            if not any(each is self for each in before.afters):
+                before.afters.append(self)
+                self.after(*before.befores)
+        elif not any(each is upstreams for each in here.befores):
+            here.befores.append(upstreams)
+            for later in here.afters:
+                later.after(upstreams)
+
     def _wait_for_all(self, upstreams: "Tasks") -> None:
-        many, waiting = len(upstreams), len(self)
+        positions = distinct(self.positions)
+        many, waiting = len(upstreams), len(positions)
         ids = upstreams.task_ids
         if many * waiting > MAX_DIRECT_EDGES and many * waiting > many + waiting:
             ids = self.array.swarm.barrier(upstreams, self.array)
@@ -105,13 +130,10 @@ class Tasks:
         if waiting == len(self.array):
             block.upstreams.append(ids)
             return
-        for position in self.positions.tolist():
+        for position in positions.tolist():
             block.own_upstreams.setdefault(position, []).append(ids)
 
     def _wait_one_to_one(self, upstreams: "Tasks") -> None:
-        if len(upstreams) != len(self):
-            message = f"after: one_to_one needs two sides of the same size; they are {self!r} and {upstreams!r}"
-            raise InvalidInputError(message, reason="DIFFERENT_SIZES", field="after")
         ids = upstreams.task_ids
         if len(self) == len(self.array):
             column = np.empty(len(ids), dtype=np.int64)
@@ -134,8 +156,11 @@ class TaskArray(Tasks):
         self._array_value = array
         self._block = block
         self._places: dict[str, int] | None = None
-        self.is_loaded = False
-        """They are in the daemon: nothing about them can be changed here any more."""
+        self.loads = 0
+        """How many daemons' swarms they were loaded into, or are on their way to."""
+        self.befores: list[Tasks] = []
+        self.afters: list[Tasks] = []
+        """Of an array without tasks: what it waits for and what waits for it, which it passes on."""
         super().__init__(self, np.arange(len(block.task_ids)))
 
     @property
@@ -164,6 +189,11 @@ class TaskArray(Tasks):
         return self._array_value.array_id
 
     @property
+    def is_loaded(self) -> bool:
+        """They are in the daemon: nothing about them can be changed here any more."""
+        return self.loads > 0
+
+    @property
     def names(self) -> Sequence[str]:
         """The names of its tasks."""
         return self._block.names or ()
@@ -184,9 +214,23 @@ class TaskArray(Tasks):
         return self._places[name]
 
 
-def _flat(several: "Sequence[Upstreams]") -> Iterator[Tasks]:
+def flat(several: "Sequence[Upstreams]") -> Iterator[Tasks]:
+    """Tasks, and those in lists. Raises InvalidInputError for what are none."""
     for each in several:
         if isinstance(each, Tasks):
             yield each
-        else:
-            yield from each
+            continue
+        for one in each if isinstance(each, Iterable) and not isinstance(each, str) else (each,):
+            if not isinstance(one, Tasks):
+                hint = f": swarm[{one!r}]" if isinstance(one, str) else ""
+                message = f"after: {one!r} is no task or array; give what `array` or `task` gave{hint}"
+                raise InvalidInputError(message, reason="INVALID_UPSTREAM", field="after")
+            yield one
+
+
+def check_swarm(upstreams: Iterable[Tasks], swarm: "Swarm") -> None:
+    """Raise InvalidInputError for tasks of another swarm."""
+    for each in upstreams:
+        if each.array.swarm is not swarm:
+            message = f"after: {each!r} is of another swarm; a dependency stays in its swarm"
+            raise InvalidInputError(message, reason="ANOTHER_SWARM", field="after")

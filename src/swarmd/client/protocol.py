@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import AbstractContextManager
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 from uuid import uuid4
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
+import swarmd.grpc_environment  # noqa: F401 - before gRPC, which the stubs import
 from swarmd._pb.swarm.v1 import batch_pb2, swarm_pb2, swarm_service_pb2, task_pb2
 from swarmd._pb.swarm.v1 import scheduler_service_pb2 as scheduler_pb
 from swarmd._pb.swarm.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
@@ -24,6 +25,7 @@ from swarmd.client.channel import check_tls, metadata_of, open_channel, translat
 from swarmd.client.encoding import ColumnLoad, Loadable, add_tasks_chunks
 from swarmd.client.errors import NoDaemonError, NotFoundError, RpcError
 from swarmd.client.finding import ConnectionSettings
+from swarmd.client.messages import UNFIT, unfit
 from swarmd.client.retrying import REPEATABLE, Patience, may_repeat
 from swarmd.client.tracing import trace_headers
 
@@ -182,15 +184,27 @@ class ProtocolClient:
     # -- tasks -----------------------------------------------------------------------------------------------------
 
     async def add_tasks(self, swarm_id: str, load: Loadable | ColumnLoad) -> swarm_service_pb2.AddTasksResponse:
-        """Load arrays, task resources and tasks, as one unit. A repeat sends all of it again, and it counts once."""
+        """Load arrays, task resources and tasks, as one unit. A repeat sends all of it again, and it counts once.
+
+        Raises InvalidInputError for what cannot be sent; nothing is loaded then.
+        """
         request_id = str(uuid4())
 
-        def send(_request: None, /, *, timeout: float | None, metadata: Any) -> Any:
-            chunks = _streamed(add_tasks_chunks(swarm_id, load, request_id=request_id))
-            return self._add_tasks(chunks, timeout=timeout, metadata=metadata)
+        async def send(
+            _request: None,
+            /,
+            *,
+            timeout: float | None,  # noqa: ASYNC109 (of each attempt)
+            metadata: Any,
+        ) -> swarm_service_pb2.AddTasksResponse:
+            chunks = _Streamed(add_tasks_chunks(swarm_id, load, request_id=request_id))
+            try:
+                return await self._add_tasks(chunks.each(), timeout=timeout, metadata=metadata)
+            except asyncio.CancelledError:
+                chunks.tell_error()
+                raise
 
-        answer: swarm_service_pb2.AddTasksResponse = await self._call("AddTasks", send, None, timeout=None)
-        return answer
+        return await self._call("AddTasks", send, None, timeout=None)
 
     async def get_task(self, swarm_id: str, task_id: int) -> task_pb2.Task:
         """One task with its command and its upstreams."""
@@ -344,7 +358,31 @@ def duration(seconds: float) -> Duration:
     return message
 
 
-async def _streamed(messages: Iterable[T]) -> AsyncIterator[T]:
-    for message in messages:
-        yield message
-        await asyncio.sleep(0)
+class _Streamed(Generic[T]):
+    """The messages of a request, as they are made. An error of their making is kept: gRPC just cancels the call."""
+
+    def __init__(self, messages: Iterable[T]) -> None:
+        self._messages = messages
+        self._error: Exception | None = None
+
+    async def each(self) -> AsyncIterator[T]:
+        try:
+            for message in self._messages:
+                yield message
+                await asyncio.sleep(0)
+        except Exception as error:
+            self._error = error
+            raise
+
+    def tell_error(self) -> None:
+        """Raise what ended the messages, unless whoever waits for the call is cancelled, too."""
+        if self._error is None or _is_wanted_cancelled():
+            return
+        if isinstance(self._error, UNFIT):
+            raise unfit("", "what is to be loaded", self._error) from self._error
+        raise self._error
+
+
+def _is_wanted_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

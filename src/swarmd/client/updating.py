@@ -1,8 +1,8 @@
 """UpdateStream: news of tasks on its way to the daemon, through lost connections and restarts.
 
 Messages are sent one after the other without waiting for answers. Those that were not answered are kept, and sent
-again, in order, when the connection is back: repeating news is harmless, but for news of failures that does not say
-which attempt it is about, which is not repeated.
+again, in order, when the connection is back, if they say which attempts they are about: repeating that is harmless.
+Without attempts a repeat could be about the next attempt, or about a task that was reset meanwhile; it is not made.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Self
 
 from swarmd._pb.swarm.v1 import scheduler_service_pb2 as scheduler_pb
-from swarmd._pb.swarm.v1 import state_pb2, task_pb2
+from swarmd._pb.swarm.v1 import state_pb2
 from swarmd.client import decoding
-from swarmd.client.encoding import Ids, ids_of, status_group, update_message
+from swarmd.client.encoding import Ids, ids_of, status_group, status_of, update_message
 from swarmd.client.errors import NoDaemonError, RpcError
 from swarmd.client.protocol import ProtocolClient
 from swarmd.client.retrying import Patience, may_repeat
@@ -27,11 +27,6 @@ MOST_IDS = 50_000
 """Of a message. The daemon takes 100,000; news about more tasks goes in several messages."""
 MAX_UNANSWERED = 64
 MAX_UNANSWERED_BYTES = 32 << 20
-
-_ONCE_ONLY = frozenset(
-    {task_pb2.TASK_STATUS_ERROR_RECOVERABLE, task_pb2.TASK_STATUS_ADJUSTING_RESOURCES, task_pb2.TASK_STATUS_REGISTERED}
-)
-"""News that makes a task ready again: without its attempt, a repeat would be about the next one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -83,9 +78,12 @@ class UpdateStream:
     ) -> None:
         """Tell that tasks have a status; `attempts`: which attempt that is about, one for each or one for all.
 
+        Give the attempts: news without them is not told again when the connection is lost before it was answered, and
+        the error is then NoDaemonError with the reason OUTCOME_UNKNOWN.
+
         await updates.report(TaskStatus.RUNNING, np.arange(1, 1001), 1)
         """
-        for message in status_updates(TaskStatus(status), task_ids, attempts, reason):
+        for message in status_updates(status_of(status), task_ids, attempts, reason):
             await self._put(message, answer=None)
 
     async def running(self, task_ids: Ids, attempts: Ids | None = None) -> None:
@@ -105,10 +103,8 @@ class UpdateStream:
     async def failed(self, task_ids: Ids, attempts: Ids | None = None, *, reason: str = "") -> None:
         """Tell that an attempt of these tasks failed: they are queued again while they have attempts left.
 
-        Give the attempts: without them this is not repeated when the connection is lost.
-
-            for batch in (await study.tick()).batches:
-                await updates.failed(batch.task_ids, batch.attempts, reason="exit code 1")
+        for batch in (await study.tick()).batches:
+            await updates.failed(batch.task_ids, batch.attempts, reason="exit code 1")
         """
         await self.report(TaskStatus.ERROR_RECOVERABLE, task_ids, attempts, reason=reason)
 
@@ -293,9 +289,12 @@ def status_updates(
 
 
 def is_repeatable(update: state_pb2.StateUpdate) -> bool:
-    """Whether nothing else happens when it is applied twice."""
+    """Whether nothing else happens when it is applied twice: all that it tells of tasks says of which attempts.
+
+    Whatever the status is: before a repeat comes, the task may have failed, or been reset, and be ready again.
+    """
     return all(
-        group.status not in _ONCE_ONLY or (len(group.attempts) == len(group.task_ids) and 0 not in group.attempts)
+        len(group.attempts) == len(group.task_ids) and all(attempt > 0 for attempt in group.attempts)
         for group in update.task_statuses
     )
 

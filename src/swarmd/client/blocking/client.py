@@ -15,10 +15,10 @@ from swarmd.client.blocking.portal import Portal, shared_portal
 from swarmd.client.building import Swarm
 from swarmd.client.client import SwarmClient as asyncio_SwarmClient
 from swarmd.client.encoding import ColumnLoad, Ids, Loadable
-from swarmd.client.live import Arrays, Statuses
 from swarmd.client.live import LiveSwarm as asyncio_LiveSwarm
 from swarmd.client.ordering import TaskArray
 from swarmd.client.protocol import PATIENCE
+from swarmd.client.selecting import Arrays, Statuses
 from swarmd.client.updating import UpdateStream as asyncio_UpdateStream
 from swarmd.client.values import (
     CancelResult,
@@ -63,6 +63,9 @@ class UpdateStream:
     def report(self, status: TaskStatus | str, task_ids: Ids, attempts: Ids | None = None, *, reason: str = "") -> None:
         """Tell that tasks have a status; `attempts`: which attempt that is about, one for each or one for all.
 
+        Give the attempts: news without them is not told again when the connection is lost before it was answered, and
+        the error is then NoDaemonError with the reason OUTCOME_UNKNOWN.
+
         updates.report(TaskStatus.RUNNING, np.arange(1, 1001), 1)
         """
         self._portal.call(self._asyncio.report(status, task_ids, attempts, reason=reason))
@@ -84,10 +87,8 @@ class UpdateStream:
     def failed(self, task_ids: Ids, attempts: Ids | None = None, *, reason: str = "") -> None:
         """Tell that an attempt of these tasks failed: they are queued again while they have attempts left.
 
-        Give the attempts: without them this is not repeated when the connection is lost.
-
-            for batch in study.tick().batches:
-                updates.failed(batch.task_ids, batch.attempts, reason="exit code 1")
+        for batch in study.tick().batches:
+            updates.failed(batch.task_ids, batch.attempts, reason="exit code 1")
         """
         self._portal.call(self._asyncio.failed(task_ids, attempts, reason=reason))
 
@@ -152,8 +153,10 @@ class LiveSwarm:
         """
         return self._portal.call(self._asyncio.task(task_id))
 
-    def tasks(self, *, statuses: Statuses = (), arrays: Arrays = ()) -> Iterator[TaskInfo]:
-        """Its tasks, or those in these statuses or of these arrays, in the order of their loading; paged as needed.
+    def tasks(self, *, statuses: Statuses | None = None, arrays: Arrays | None = None) -> Iterator[TaskInfo]:
+        """Its tasks, or those in these statuses and of these arrays, in the order of their loading; paged as needed.
+
+        None: whatever they are; an empty list selects nothing.
 
         failed = [task.name for task in study.tasks(statuses=["F"], arrays=["simulate"])]
         """
@@ -195,7 +198,7 @@ class LiveSwarm:
     def load(self, what: Swarm | Loadable | ColumnLoad) -> LoadResult:
         """Add arrays and tasks, all of them or none. May be done again while it runs.
 
-        `what`: a Swarm, of which only what was not loaded yet is sent, or the plan of a workflow file.
+        `what`: a Swarm, of which only what this swarm does not have is sent, or the plan of a workflow file.
 
             more = Swarm(first_id=5001)
             more.array("again", command="echo {name}", tasks=10)
@@ -253,13 +256,14 @@ class LiveSwarm:
         self,
         task_ids: Ids | None = None,
         *,
-        arrays: Arrays = (),
-        statuses: Statuses = (),
+        arrays: Arrays | None = None,
+        statuses: Statuses | None = None,
         everything: bool = False,
         reason: str = "",
     ) -> CancelResult:
         """End tasks for good, and kill those that run. What is given is combined: `arrays` and `statuses` mean both.
 
+        What is None is no condition; an empty list selects nothing, whatever else is given: the daemon is not asked.
         After a lost connection it is repeated unless `statuses` are given: other tasks have them a moment later.
 
             study.cancel(np.arange(1, 101), reason="not needed")
@@ -273,13 +277,13 @@ class LiveSwarm:
         self,
         task_ids: Ids | None = None,
         *,
-        arrays: Arrays = (),
-        statuses: Statuses = (),
+        arrays: Arrays | None = None,
+        statuses: Statuses | None = None,
         everything: bool = False,
         downstreams: bool = False,
         reason: str = "",
     ) -> ResetResult:
-        """Let tasks that ended run again, with all their attempts before them.
+        """Let tasks that ended run again, with all their attempts before them. Selected as in `cancel`.
 
         `downstreams`: also all final tasks that come after a selected one. It is never repeated by itself after a lost
         connection: tasks could run once more than you want.
@@ -328,15 +332,16 @@ class LiveSwarm:
         """A stream for much news, which does not wait for each answer.
 
         with study.updates() as updates:
-            updates.running([1, 2, 3])
-            updates.done([1, 2, 3])
+            updates.running([1, 2, 3], attempts=1)
+            updates.done([1, 2, 3], attempts=1)
         """
         return UpdateStream(self._portal, self._asyncio.updates())
 
     def apply(self, update: StateUpdate | Mapping[int, str]) -> UpdateResult:
         """Tell any set of changes, as one unit, and wait until it is applied. Raises RpcError when it is refused.
 
-        `update`: a StateUpdate, or just statuses by task id.
+        `update`: a StateUpdate, or just statuses by task id, which as news without attempts are not told again when the
+        connection is lost; `report` takes attempts.
 
             changed = study.apply({1: "R", 2: "D"}).changed_count
             study.apply(StateUpdate(max_concurrently_running=50, array_limits={1: 10}))
@@ -348,9 +353,10 @@ class LiveSwarm:
     ) -> UpdateResult:
         """Tell that tasks have a status, and wait until it is applied; `attempts`: one for each task, or one for all.
 
-        More than 50,000 ids go in several units.
+        More than 50,000 ids go in several units. Give the attempts: news without them is not told again when the
+        connection is lost before it was answered, and the error is then NoDaemonError with the reason OUTCOME_UNKNOWN.
 
-            study.report(TaskStatus.RUNNING, np.arange(1, 101))
+            study.report(TaskStatus.RUNNING, np.arange(1, 101), attempts=1)
         """
         return self._portal.call(self._asyncio.report(status, task_ids, attempts, reason=reason))
 
@@ -364,17 +370,15 @@ class LiveSwarm:
     def done(self, task_ids: Ids, attempts: Ids | None = None) -> UpdateResult:
         """Tell that these tasks succeeded: what waits for them is freed.
 
-        freed = (study.done(np.arange(1, 101))).newly_ready_count
+        freed = (study.done(np.arange(1, 101), attempts=1)).newly_ready_count
         """
         return self._portal.call(self._asyncio.done(task_ids, attempts))
 
     def failed(self, task_ids: Ids, attempts: Ids | None = None, *, reason: str = "") -> UpdateResult:
         """Tell that an attempt of these tasks failed: they are queued again while they have attempts left.
 
-        Give the attempts: without them this is not repeated when the connection is lost.
-
-            batch = study.tick().batches[0]
-            study.failed(batch.task_ids, batch.attempts, reason="exit code 1")
+        batch = study.tick().batches[0]
+        study.failed(batch.task_ids, batch.attempts, reason="exit code 1")
         """
         return self._portal.call(self._asyncio.failed(task_ids, attempts, reason=reason))
 
@@ -493,12 +497,15 @@ class SwarmClient:
         )
 
     def submit(self, swarm: Swarm) -> LiveSwarm:
-        """Make the swarm and load all that was put into it, or nothing of it.
+        """Make the swarm and load all that was put into it, or nothing of it; also when that was submitted before.
 
-        plan = Swarm("trial")
-        first = plan.array("first", command="echo {name}", tasks=["a", "b"])
-        first >> plan.task("last", command="echo done")
-        trial = client.submit(plan)
+        When the daemon is lost for longer than `patience`, nobody can take the swarm back: the error says that it may
+        be there.
+
+            plan = Swarm("trial")
+            first = plan.array("first", command="echo {name}", tasks=["a", "b"])
+            first >> plan.task("last", command="echo done")
+            trial = client.submit(plan)
         """
         return LiveSwarm(self._portal, self._portal.call(self._asyncio.submit(swarm)))
 
@@ -520,6 +527,6 @@ class SwarmClient:
         """A stream for news into a swarm, which does not wait for each answer.
 
         with client.updates("study") as updates:
-            updates.running([1, 2, 3])
+            updates.running([1, 2, 3], attempts=1)
         """
         return UpdateStream(self._portal, self._asyncio.updates(swarm_id))

@@ -13,6 +13,9 @@ from typing import Any, Generic, TypeVar, cast
 
 T = TypeVar("T")
 
+CLEAN_UP_SECONDS = 6.0
+"""How long an interrupted caller waits for its work to clean up behind itself: a little longer than a submission may
+take for that."""
 MOST_AT_ONCE = 1000
 """Of a stream so many items are fetched ahead: a change of threads for each of a million would take minutes."""
 
@@ -32,20 +35,21 @@ class Portal:
         return self._pid == os.getpid()
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do the work in the loop and wait for it; an interrupt (Ctrl-C) cancels it."""
+        """Do the work in the loop and wait for it; an interrupt (Ctrl-C) cancels it, and lets it clean up."""
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError("a blocking client cannot be used in its own event loop; use swarmd.client.SwarmClient")
         if not self.is_here:
             work.close()
-            raise RuntimeError("a blocking client does not outlive a fork; make a new one in the child")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            message = "a client does not outlive a fork; start children by the method spawn or forkserver"
+            raise RuntimeError(message)
+        running = _Work(self._loop, work)
         try:
-            return future.result()
-        except concurrent.futures.CancelledError:
-            raise
-        except BaseException:
-            future.cancel()
+            return running.ended.result()
+        except BaseException:  # what the work raised, or an interrupt of this thread
+            if not running.ended.done():
+                running.cancel()
+                concurrent.futures.wait([running.ended], CLEAN_UP_SECONDS)
             raise
 
     def iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
@@ -55,8 +59,39 @@ class Portal:
             while items := self.call(pump.take()):
                 yield from items
         finally:
-            if self.is_here and self._thread.is_alive():
+            if threading.current_thread() is self._thread:  # it was collected there, in the midst of anything
+                self._loop.call_soon(pump.cancel)
+            elif self.is_here and self._thread.is_alive():
                 self.call(pump.stop())
+
+
+class _Work(Generic[T]):
+    """Work that the loop does for another thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> None:
+        self._loop = loop
+        self._work = work
+        self.ended: concurrent.futures.Future[T] = concurrent.futures.Future()
+        """How it ended, once all of it has."""
+        loop.call_soon_threadsafe(self._start)
+
+    def cancel(self) -> None:
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        self._task.cancel()
+
+    def _start(self) -> None:
+        self._task = self._loop.create_task(self._work)
+        self._task.add_done_callback(self._end)
+
+    def _end(self, task: "asyncio.Task[T]") -> None:
+        if task.cancelled():
+            self.ended.cancel()
+        elif error := task.exception():
+            self.ended.set_exception(error)
+        else:
+            self.ended.set_result(task.result())
 
 
 class _Pump(Generic[T]):
@@ -100,6 +135,9 @@ class _Pump(Generic[T]):
 
     def _wake(self, _: "asyncio.Task[None]") -> None:
         self._waking = asyncio.ensure_future(self._tell())
+
+    def cancel(self) -> None:
+        self._task.cancel()
 
     async def stop(self) -> None:
         self._task.cancel()
