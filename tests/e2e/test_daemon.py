@@ -319,6 +319,11 @@ def test_a_log_that_cannot_be_written_stops_nothing(home: Path):
             assert process.wait(20) == 0
 
 
+def after_a_while() -> Iterator[swarm_service_pb2.AddTasksRequest]:
+    time.sleep(3)
+    yield swarm_service_pb2.AddTasksRequest()
+
+
 def test_a_daemon_that_is_called_is_not_idle(home: Path):
     """Whatever is called, and for as long as a call goes on."""
     with running("--idle-timeout", "1", home=home) as daemon:
@@ -329,6 +334,5 @@ def test_a_daemon_that_is_called_is_not_idle(home: Path):
         with connected(daemon.address) as (swarms, _):
             swarm = swarm_pb2.Swarm(swarm_id="s")
             swarms.CreateSwarm(swarm_service_pb2.CreateSwarmRequest(swarm=swarm), timeout=SECONDS)
-            chunks = (time.sleep(3) or swarm_service_pb2.AddTasksRequest() for _ in range(1))
-            assert swarms.AddTasks(chunks, timeout=SECONDS).task_count == 0
+            assert swarms.AddTasks(after_a_while(), timeout=SECONDS).task_count == 0
         assert daemon.wait(SECONDS) == 0
