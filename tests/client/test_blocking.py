@@ -109,9 +109,13 @@ def test_an_interrupted_submission_is_taken_back(client: blocking.SwarmClient, c
     plan.array("simulate", tasks=300_000)
     main = threading.get_ident()
     timer = threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
+
+    def work() -> None:
         timer.start()
         client.submit(plan)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     timer.join()
     assert "interrupted-submission" not in [swarm.swarm_id for swarm in client.swarms()]
     gc.collect()

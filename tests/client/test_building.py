@@ -3,6 +3,7 @@
 import gc
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -264,8 +265,9 @@ def test_what_makes_no_array_is_refused(wrong, reason):
 
 def test_numbers_of_numpy_are_numbers():
     swarm = Swarm()
-    resources = {"cores": np.int64(2), "memory": np.int32(100), "runtime": np.float64(60)}
-    array = swarm.array("a", tasks=np.int64(2), task_ids=[np.uint64(5), 7], resources=resources)
+    resources: dict[str, Any] = {"cores": np.int64(2), "memory": np.int32(100), "runtime": np.float64(60)}
+    task_ids: list[Any] = [np.uint64(5), 7]
+    array = swarm.array("a", tasks=np.int64(2), task_ids=task_ids, resources=resources)
     assert (array.names[1], list(array.task_ids)) == ("1", [5, 7])
     (found,) = swarm.task_resources
     assert (found.cores, found.memory_mib, found.runtime_seconds) == (2, 100, 60)

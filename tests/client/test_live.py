@@ -114,7 +114,7 @@ async def test_what_is_added_while_a_load_is_under_way_belongs_to_the_next_one(c
     plan.array("first", tasks=20_000)
     swarm = await client.create_swarm("race", gateway="pull")
     loading = asyncio.ensure_future(swarm.load(plan))
-    while not plan["first"].is_loaded:
+    while not plan["first"].is_loaded:  # noqa: ASYNC110 - it has no event
         await asyncio.sleep(0)
     late = plan.array("late", tasks=5, after=plan["first"])
     assert not loading.done()

@@ -96,7 +96,8 @@ async def test_a_load_is_loaded_once(stage: Scene, client: SwarmClient, fate: st
     swarm = await client.create_swarm("study", gateway="pull")
     plan = Swarm()
     plan.array("simulate", tasks=5000, command="true")
-    result = await lost(stage, fate, swarm.load(plan), "study", lambda found: found.counts.total > 0)
+    loading = client.protocol.add_tasks("study", plan)  # `load` asks first which swarm it is
+    result = await lost(stage, fate, loading, "study", lambda found: found.counts.total > 0)
     assert result.task_count == 5000
     assert (await swarm.status()).counts.total == 5000
 

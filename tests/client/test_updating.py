@@ -1,14 +1,18 @@
 """A stream of news: pipelined, in order, with errors that are told in time."""
 
+import asyncio
+import signal
+
 import numpy as np
 import pytest
 
 from swarmd._pb.swarm.v1 import state_pb2
-from swarmd.client import NotFoundError, RpcError, SwarmClient
+from swarmd.client import NotFoundError, RpcError, Swarm, SwarmClient, updating
 from swarmd.client.encoding import status_group
 from swarmd.client.updating import MAX_UNANSWERED, MOST_IDS, is_repeatable, status_updates
 from swarmd.core.status import TaskStatus
 from tests.client.conftest import PullSwarm
+from tests.daemon import DaemonProcess, running
 
 
 async def test_more_news_than_may_be_unanswered_at_once(pull_swarm: PullSwarm):
@@ -84,3 +88,80 @@ def test_only_news_with_its_attempts_is_repeated(status: TaskStatus):
     assert repeatable([1, 1])
     assert not repeatable(None)
     assert not repeatable([1, 0])
+
+
+async def test_an_error_of_the_block_does_not_throw_away_what_was_told(pull_swarm: PullSwarm):
+    swarm = await pull_swarm(50)
+    (batch,) = (await swarm.tick()).batches
+
+    async def tell() -> None:
+        async with swarm.updates() as updates:
+            for place in range(50):
+                await updates.done(batch.task_ids[place], batch.attempts[place])
+            await updates.done(999)  # an error of the news does not take the place of the block's
+            raise KeyError("its own")
+
+    with pytest.raises(KeyError, match="its own"):
+        await tell()
+    assert (await swarm.status()).counts.done == 50
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, asyncio.CancelledError])
+async def test_an_interrupted_block_ends_at_once(
+    daemon: DaemonProcess, pull_swarm: PullSwarm, kind: type[BaseException]
+):
+    updates = (await pull_swarm()).updates()
+    daemon.signal(signal.SIGSTOP)
+    try:
+        await updates.done(1, 1)
+        async with asyncio.timeout(1):
+            await updates.__aexit__(kind, kind(), None)
+    finally:
+        daemon.signal(signal.SIGCONT)
+
+
+async def test_a_block_with_an_error_does_not_wait_for_ever(
+    daemon: DaemonProcess, pull_swarm: PullSwarm, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(updating, "FLUSH_SECONDS", 0.2)
+    swarm = await pull_swarm()
+
+    async def tell() -> None:
+        async with asyncio.timeout(5), swarm.updates() as updates:
+            await updates.done(1, 1)
+            raise KeyError("its own")
+
+    daemon.signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(KeyError, match="its own"):
+            await tell()
+    finally:
+        daemon.signal(signal.SIGCONT)
+
+
+async def test_news_that_tells_of_an_older_refusal_is_sent_itself(pull_swarm: PullSwarm):
+    swarm = await pull_swarm()
+    updates = swarm.updates()
+    for send in (updates.done(1), updates.apply({2: "D"})):
+        await updates.done(99)
+        async with asyncio.timeout(10):
+            while updates._refusal is None:  # noqa: ASYNC110 - until it was refused
+                await asyncio.sleep(0.01)
+        with pytest.raises(NotFoundError):
+            await send
+    await updates.close()
+    assert (await swarm.status()).counts.done == 2
+
+
+async def test_all_swarms_of_a_client_share_their_streams():
+    with running("--max-concurrent-streams", "10") as daemon:
+        async with SwarmClient(daemon.address) as client, SwarmClient(daemon.address) as other:
+            for number in range(30):
+                plan = Swarm(f"short-{number}", gateway="pull")
+                plan.task("one", command="x")
+                swarm = await client.submit(plan)
+                assert (await client.swarm().done(1)).changed_count == 1  # the only one there is
+                assert (await swarm.apply({1: "D"})).changed_count == 0
+                await swarm.delete()
+            async with asyncio.timeout(10):
+                assert await other.swarms() == []

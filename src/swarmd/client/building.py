@@ -289,9 +289,9 @@ def _names_and_commands(
         raise InvalidInputError(message, reason="INVALID_TASKS", field="tasks")
     if isinstance(tasks, Mapping):
         return list(tasks), list(tasks.values())
-    if isinstance(tasks, Iterable) and not (isinstance(tasks, np.ndarray) and tasks.ndim == 0):
-        return [str(name) for name in tasks], None
     count = _whole(tasks)
+    if count is None and isinstance(tasks, Iterable):
+        return [str(name) for name in tasks], None
     if count is None or count < 0:
         message = f"tasks: {tasks!r} is no number of tasks; give how many, their names, or names with commands"
         raise InvalidInputError(message, reason="INVALID_TASKS", field="tasks")

@@ -20,6 +20,7 @@ from swarmd.client.errors import RpcError, UnavailableError
 from swarmd.client.finding import ConnectionSettings
 from swarmd.client.live import LiveSwarm, load_plan
 from swarmd.client.messages import message_of
+from swarmd.client.news import News
 from swarmd.client.protocol import PATIENCE, ProtocolClient
 from swarmd.client.updating import UpdateStream
 from swarmd.client.values import SwarmStatus
@@ -71,7 +72,7 @@ class SwarmClient:
         )
         self.protocol = ProtocolClient(settings, patience=patience)
         """The same daemon with the messages of the protocol, for what is not here."""
-        self._news: dict[str, UpdateStream] = {}
+        self._news = News(self.protocol)
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,14 +83,12 @@ class SwarmClient:
         await self.close()
 
     async def close(self) -> None:
-        """End all calls and the connection.
+        """End all calls and the connection. Calls under way, and later ones, raise RpcError: CLIENT_CLOSED.
 
         await client.close()
         """
-        for stream in self._news.values():
-            await stream.close(flush=False)
-        self._news.clear()
         await self.protocol.close()
+        await self._news.close()
 
     @property
     def address(self) -> Address:

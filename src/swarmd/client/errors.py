@@ -120,6 +120,11 @@ CLASSES: Mapping[str, type[RpcError]] = {
 """By the name of the status code; every other code is a plain RpcError."""
 
 
+def client_closed() -> RpcError:
+    """The error of a call through a client that was closed, before it or meanwhile."""
+    return RpcError("the client was closed; make another one", code="CANCELLED", reason="CLIENT_CLOSED")
+
+
 def error_of(
     code: str,
     message: str,

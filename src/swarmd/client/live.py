@@ -11,6 +11,7 @@ from swarmd.client import decoding
 from swarmd.client.building import Swarm
 from swarmd.client.encoding import ColumnLoad, Ids, Loadable, run_status_value, status_of, update_message
 from swarmd.client.messages import message_of
+from swarmd.client.news import News
 from swarmd.client.ordering import TaskArray
 from swarmd.client.protocol import ProtocolClient
 from swarmd.client.selecting import Arrays, Statuses, array_ids_of, selector_of
@@ -35,9 +36,9 @@ from swarmd.core.update import StateUpdate
 class LiveSwarm:
     """One swarm in the daemon; `SwarmClient.swarm`, `create_swarm` and `submit` give it."""
 
-    def __init__(self, client: ProtocolClient, swarm_id: str, news: dict[str, UpdateStream]) -> None:
+    def __init__(self, client: ProtocolClient, swarm_id: str, news: News) -> None:
         self._client = client
-        self._news_of = news
+        self._news = news
         self.swarm_id = swarm_id
         """Its name; empty: the only swarm there is."""
 
@@ -179,7 +180,7 @@ class LiveSwarm:
         """
         (array_id,) = await array_ids_of(self._client, self.swarm_id, array)
         change = state_pb2.ArrayLimit(array_id=array_id, max_concurrently_running=limit)
-        await self._news().apply_message(state_pb2.StateUpdate(array_limits=[change]))
+        await self._news.apply(self.swarm_id, state_pb2.StateUpdate(array_limits=[change]))
 
     async def cancel(
         self,
@@ -279,7 +280,7 @@ class LiveSwarm:
             changed = (await study.apply({1: "R", 2: "D"})).changed_count
             await study.apply(StateUpdate(max_concurrently_running=50, array_limits={1: 10}))
         """
-        return await self._news().apply_message(update_message(update))
+        return await self._news.apply(self.swarm_id, update_message(update))
 
     async def report(
         self, status: TaskStatus | str, task_ids: Ids, attempts: Ids | None = None, *, reason: str = ""
@@ -292,7 +293,7 @@ class LiveSwarm:
             await study.report(TaskStatus.RUNNING, np.arange(1, 101), attempts=1)
         """
         updates = list(status_updates(status_of(status), task_ids, attempts, reason))
-        answers = await asyncio.gather(*map(self._news().apply_message, updates))
+        answers = await asyncio.gather(*(self._news.apply(self.swarm_id, each) for each in updates))
         return UpdateResult(
             changed_count=sum(each.changed_count for each in answers),
             newly_ready_count=sum(each.newly_ready_count for each in answers),
@@ -321,14 +322,6 @@ class LiveSwarm:
         await study.failed(batch.task_ids, batch.attempts, reason="exit code 1")
         """
         return await self.report(TaskStatus.ERROR_RECOVERABLE, task_ids, attempts, reason=reason)
-
-    # -- what is meant ---------------------------------------------------------------------------------------------
-
-    def _news(self) -> UpdateStream:
-        """One stream for all that waits for its answer."""
-        if self.swarm_id not in self._news_of:
-            self._news_of[self.swarm_id] = UpdateStream(self._client, self.swarm_id)
-        return self._news_of[self.swarm_id]
 
 
 async def load_plan(client: ProtocolClient, plan: Swarm, into: swarm_pb2.Swarm) -> LoadResult:

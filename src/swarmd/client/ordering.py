@@ -5,7 +5,7 @@ a workflow file. An array without tasks passes on what it waits for: a >> empty 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Self, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -214,13 +214,11 @@ class TaskArray(Tasks):
         return self._places[name]
 
 
-def flat(several: "Sequence[Upstreams]") -> Iterator[Tasks]:
+def flat(several: Iterable[object]) -> Iterator[Tasks]:
     """Tasks, and those in lists. Raises InvalidInputError for what are none."""
     for each in several:
-        if isinstance(each, Tasks):
-            yield each
-            continue
-        for one in each if isinstance(each, Iterable) and not isinstance(each, str) else (each,):
+        is_list = isinstance(each, Iterable) and not isinstance(each, Tasks | str)
+        for one in cast("Iterable[object]", each) if is_list else (each,):
             if not isinstance(one, Tasks):
                 hint = f": swarm[{one!r}]" if isinstance(one, str) else ""
                 message = f"after: {one!r} is no task or array; give what `array` or `task` gave{hint}"

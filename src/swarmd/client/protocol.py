@@ -5,11 +5,11 @@ built on it. An empty swarm_id means the only swarm there is.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 from uuid import uuid4
 
 from google.protobuf.duration_pb2 import Duration
@@ -23,10 +23,10 @@ from swarmd._pb.swarm.v1.swarm_service_pb2_grpc import SwarmServiceStub
 from swarmd.addresses import Address
 from swarmd.client.channel import check_tls, metadata_of, open_channel, translated_errors
 from swarmd.client.encoding import ColumnLoad, Loadable, add_tasks_chunks
-from swarmd.client.errors import NoDaemonError, NotFoundError, RpcError
+from swarmd.client.errors import NoDaemonError, NotFoundError, RpcError, client_closed
 from swarmd.client.finding import ConnectionSettings
-from swarmd.client.messages import UNFIT, unfit
 from swarmd.client.retrying import REPEATABLE, Patience, may_repeat
+from swarmd.client.sending import Streamed, is_wanted_cancelled
 from swarmd.client.tracing import trace_headers
 
 if TYPE_CHECKING:
@@ -70,12 +70,15 @@ class ProtocolClient:
         self.address = self.connection.address
         self.patience = patience
         self._had_answers = False
+        self._closed = False
         self._token = metadata_of(self.connection) or ()
         check_tls(self.connection)
 
     # opened by the first call: gRPC binds a channel to the event loop that runs then, and here may be none yet
     @cached_property
     def _channel(self) -> "grpc.aio.Channel":
+        if self._closed:
+            raise client_closed()
         return open_channel(self.connection, repeats=self.patience > 0)
 
     @cached_property
@@ -102,9 +105,13 @@ class ProtocolClient:
         await self.close()
 
     async def close(self) -> None:
-        """End all calls and the connection."""
-        if "_channel" in self.__dict__:
-            await self._channel.close()
+        """End all calls and the connection. Calls under way, and later ones, raise RpcError: CLIENT_CLOSED."""
+        self._closed = True
+        channel: grpc.aio.Channel | None = self.__dict__.pop("_channel", None)
+        for stub in ("_swarms", "_scheduler", "_add_tasks"):
+            self.__dict__.pop(stub, None)
+        if channel is not None:  # gRPC crashes the process when a stub is made of a closed one: nobody has it any more
+            await channel.close()
 
     async def connect(self, *, within: float = 5.0) -> None:
         """Make sure that a daemon answers; raises NoDaemonError. Calls connect by themselves: this is a check."""
@@ -197,7 +204,7 @@ class ProtocolClient:
             timeout: float | None,  # noqa: ASYNC109 (of each attempt)
             metadata: Any,
         ) -> swarm_service_pb2.AddTasksResponse:
-            chunks = _Streamed(add_tasks_chunks(swarm_id, load, request_id=request_id))
+            chunks = Streamed(add_tasks_chunks(swarm_id, load, request_id=request_id))
             try:
                 return await self._add_tasks(chunks.each(), timeout=timeout, metadata=metadata)
             except asyncio.CancelledError:
@@ -299,6 +306,11 @@ class ProtocolClient:
     # -- calls -----------------------------------------------------------------------------------------------------
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it was closed: every call is refused then."""
+        return self._closed
+
+    @property
     def had_answers(self) -> bool:
         """Whether the daemon has answered before: only then is it waited for when it is lost."""
         return self._had_answers
@@ -330,21 +342,31 @@ class ProtocolClient:
 
     async def _messages(self, start: Callable[[], Call[T]]) -> AsyncIterator[T]:
         """What a stream brings, from when the first of it is asked for; the call ends with who reads it."""
-        call = start()
-        try:
-            with self._errors():
+        with self._errors():
+            call = start()
+            try:
                 async for message in call:
                     self._had_answers = True
                     yield message
-        finally:
-            call.cancel()
+            finally:
+                call.cancel()
 
     def _metadata(self) -> tuple[tuple[str, str], ...] | None:
         """What goes with a call: the token, and the trace that the caller is part of."""
         return (*self._token, *trace_headers()) or None
 
-    def _errors(self) -> AbstractContextManager[None]:
-        return translated_errors(self.address, had_answers=self._had_answers)
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise the client's errors: also when it was closed, which gRPC tells as a cancellation."""
+        if self.is_closed:
+            raise client_closed()
+        try:
+            with translated_errors(self.address, had_answers=self._had_answers):
+                yield
+        except (asyncio.CancelledError, NoDaemonError):
+            if self._closed and not is_wanted_cancelled():
+                raise client_closed() from None
+            raise
 
 
 def _settings(address: Address | str | None) -> ConnectionSettings:
@@ -356,33 +378,3 @@ def duration(seconds: float) -> Duration:
     message = Duration()
     message.FromNanoseconds(round(seconds * 1e9))
     return message
-
-
-class _Streamed(Generic[T]):
-    """The messages of a request, as they are made. An error of their making is kept: gRPC just cancels the call."""
-
-    def __init__(self, messages: Iterable[T]) -> None:
-        self._messages = messages
-        self._error: Exception | None = None
-
-    async def each(self) -> AsyncIterator[T]:
-        try:
-            for message in self._messages:
-                yield message
-                await asyncio.sleep(0)
-        except Exception as error:
-            self._error = error
-            raise
-
-    def tell_error(self) -> None:
-        """Raise what ended the messages, unless whoever waits for the call is cancelled, too."""
-        if self._error is None or _is_wanted_cancelled():
-            return
-        if isinstance(self._error, UNFIT):
-            raise unfit("", "what is to be loaded", self._error) from self._error
-        raise self._error
-
-
-def _is_wanted_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -6,6 +6,7 @@ Without attempts a repeat could be about the next attempt, or about a task that 
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from swarmd._pb.swarm.v1 import scheduler_service_pb2 as scheduler_pb
 from swarmd._pb.swarm.v1 import state_pb2
 from swarmd.client import decoding
 from swarmd.client.encoding import Ids, ids_of, status_group, status_of, update_message
-from swarmd.client.errors import NoDaemonError, RpcError
+from swarmd.client.errors import NoDaemonError, RpcError, client_closed
 from swarmd.client.protocol import ProtocolClient
 from swarmd.client.retrying import Patience, may_repeat
 from swarmd.client.values import UpdateResult
@@ -27,6 +28,11 @@ MOST_IDS = 50_000
 """Of a message. The daemon takes 100,000; news about more tasks goes in several messages."""
 MAX_UNANSWERED = 64
 MAX_UNANSWERED_BYTES = 32 << 20
+FLUSH_SECONDS = 5.0
+"""How long answers are waited for at the end of a block that raised an error."""
+
+_AT_ONCE = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
+"""What ends a block without any waiting."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,7 +50,9 @@ class UpdateStream:
     """A way for news into one swarm; an async context manager, which waits for all answers at its end.
 
     `report` and its kin return as soon as the news is on its way, and wait only when too much was not answered yet;
-    an error of theirs is raised by the next call, by `flush`, or at the end. `apply` waits for its answer.
+    an error of theirs is raised by the next call, which sends its own news all the same, by `flush`, or at the end.
+    `apply` waits for its answer. When the block ends with an error of its own, a few seconds are waited for answers;
+    when it is cancelled or interrupted, what was not answered is given up.
 
         async with client.updates("study") as updates:
             for batch in (await study.tick()).batches:
@@ -69,7 +77,14 @@ class UpdateStream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.close(flush=kind is None)
+        if kind is None:
+            await self.close()
+            return
+        if not issubclass(kind, _AT_ONCE):  # what was told before an error is still true
+            with contextlib.suppress(RpcError, TimeoutError):
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await self.flush()
+        await self.close(flush=False)
 
     # -- news ------------------------------------------------------------------------------------------------------
 
@@ -81,10 +96,11 @@ class UpdateStream:
         Give the attempts: news without them is not told again when the connection is lost before it was answered, and
         the error is then NoDaemonError with the reason OUTCOME_UNKNOWN.
 
-        await updates.report(TaskStatus.RUNNING, np.arange(1, 1001), 1)
+            await updates.report(TaskStatus.RUNNING, np.arange(1, 1001), 1)
         """
         for message in status_updates(status_of(status), task_ids, attempts, reason):
-            await self._put(message, answer=None)
+            await self._put(self._swarm_id, message, answer=None)
+        self._tell_refusal()
 
     async def running(self, task_ids: Ids, attempts: Ids | None = None) -> None:
         """Tell that these tasks run.
@@ -122,9 +138,7 @@ class UpdateStream:
 
         await updates.apply_message(update_message({1: "D"}))
         """
-        answer: asyncio.Future[UpdateResult] = asyncio.get_running_loop().create_future()
-        await self._put(update, answer)
-        return await answer
+        return await self._apply(self._swarm_id, update)
 
     async def flush(self) -> None:
         """Wait until everything is answered. Raises the first error of news that `report` sent.
@@ -151,23 +165,39 @@ class UpdateStream:
                 if not flush or self._pending:
                     worker.cancel()
                 await asyncio.wait([worker])
-            self._give_up(_closed())
+            self._give_up(self._closed())
+            await self._notify()
 
     # -- what was not answered -------------------------------------------------------------------------------------
 
-    async def _put(self, update: state_pb2.StateUpdate, answer: "asyncio.Future[UpdateResult] | None") -> None:
-        self._tell_refusal()
-        request = scheduler_pb.ApplyUpdateRequest(swarm_id=self._swarm_id, update=update)
+    async def _apply(self, swarm_id: str, update: state_pb2.StateUpdate) -> UpdateResult:
+        answer: asyncio.Future[UpdateResult] = asyncio.get_running_loop().create_future()
+        pending = await self._put(swarm_id, update, answer)
+        try:
+            self._tell_refusal()
+        except RpcError:
+            pending.answer = None  # nobody waits for it: an error of its own is told later
+            raise
+        return await answer
+
+    async def _put(
+        self, swarm_id: str, update: state_pb2.StateUpdate, answer: "asyncio.Future[UpdateResult] | None"
+    ) -> _Pending:
+        """Send a message as soon as there is room for it."""
+        request = scheduler_pb.ApplyUpdateRequest(swarm_id=swarm_id, update=update)
         pending = _Pending(request, request.ByteSize(), answer)
         async with self._changed:
-            await self._changed.wait_for(lambda: self._has_room(pending.size))
+            await self._changed.wait_for(lambda: self._closing or self._has_room(pending.size))
+            if self._closing:
+                raise self._closed()
             self._sequence += 1
             request.sequence = self._sequence
             self._pending.append(pending)
             self._bytes += pending.size
             self._changed.notify_all()
-        if self._worker is None:
+        if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work(), name="updates")
+        return pending
 
     def _has_room(self, size: int) -> bool:
         if not self._pending:
@@ -176,10 +206,15 @@ class UpdateStream:
 
     def _tell_refusal(self) -> None:
         if self._closing:
-            raise _closed()
+            raise self._closed()
         refusal, self._refusal = self._refusal, None
         if refusal is not None:
             raise refusal
+
+    def _closed(self) -> RpcError:
+        if self._client.is_closed:
+            return client_closed()
+        return RpcError("the stream of updates was closed; open another one", code="CANCELLED", reason="CLOSED")
 
     def _settle(self, pending: _Pending, outcome: UpdateResult | RpcError) -> None:
         """Forget a message: this is what became of it."""
@@ -204,6 +239,16 @@ class UpdateStream:
     # -- the stream ------------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
+        """Send what there is until the end. Whatever ends this, nobody is left waiting."""
+        try:
+            await self._keep_open()
+        except BaseException as error:
+            self._give_up(self._closed() if self._closing else _broken(error))
+            await self._notify()
+            if not isinstance(error, Exception):
+                raise
+
+    async def _keep_open(self) -> None:
         """Keep a stream open while there is news, and open another one when it is lost."""
         patience = Patience(self._client.patience)
         while await self._has_news():
@@ -299,8 +344,9 @@ def is_repeatable(update: state_pb2.StateUpdate) -> bool:
     )
 
 
-def _closed() -> RpcError:
-    return RpcError("the stream of updates was closed; open another one", code="CANCELLED", reason="CLOSED")
+def _broken(error: BaseException) -> RpcError:
+    message = f"the stream of updates broke ({error!r}); whether its news was taken is not known"
+    return RpcError(message, code="UNKNOWN", reason="STREAM_BROKEN")
 
 
 def _not_known(error: RpcError) -> RpcError:

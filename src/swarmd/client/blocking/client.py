@@ -40,7 +40,9 @@ class UpdateStream:
     """A way for news into one swarm; a context manager, which waits for all answers at its end.
 
     `report` and its kin return as soon as the news is on its way, and wait only when too much was not answered yet;
-    an error of theirs is raised by the next call, by `flush`, or at the end. `apply` waits for its answer.
+    an error of theirs is raised by the next call, which sends its own news all the same, by `flush`, or at the end.
+    `apply` waits for its answer. When the block ends with an error of its own, a few seconds are waited for answers;
+    when it is cancelled or interrupted, what was not answered is given up.
 
         with client.updates("study") as updates:
             for batch in study.tick().batches:
@@ -66,7 +68,7 @@ class UpdateStream:
         Give the attempts: news without them is not told again when the connection is lost before it was answered, and
         the error is then NoDaemonError with the reason OUTCOME_UNKNOWN.
 
-        updates.report(TaskStatus.RUNNING, np.arange(1, 1001), 1)
+            updates.report(TaskStatus.RUNNING, np.arange(1, 1001), 1)
         """
         self._portal.call(self._asyncio.report(status, task_ids, attempts, reason=reason))
 
@@ -439,7 +441,7 @@ class SwarmClient:
         self._portal.call(self._asyncio.__aexit__(kind, error, traceback))
 
     def close(self) -> None:
-        """End all calls and the connection.
+        """End all calls and the connection. Calls under way, and later ones, raise RpcError: CLIENT_CLOSED.
 
         client.close()
         """

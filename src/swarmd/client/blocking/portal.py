@@ -102,6 +102,7 @@ class _Pump(Generic[T]):
         self._items: list[T] = []
         self._changed = asyncio.Condition()
         self._error: BaseException | None = None
+        self._stopping = False
         self._task = asyncio.create_task(self._fetch())
 
     async def _fetch(self) -> None:
@@ -113,6 +114,10 @@ class _Pump(Generic[T]):
                 self._items.append(item)
                 if len(self._items) == 1:
                     await self._tell()
+        except asyncio.CancelledError as error:
+            if self._stopping:
+                raise
+            self._error = error  # not the end of the stream
         except Exception as error:  # noqa: BLE001 - it is raised where the items are taken
             self._error = error
         finally:
@@ -137,10 +142,11 @@ class _Pump(Generic[T]):
         self._waking = asyncio.ensure_future(self._tell())
 
     def cancel(self) -> None:
+        self._stopping = True
         self._task.cancel()
 
     async def stop(self) -> None:
-        self._task.cancel()
+        self.cancel()
         await asyncio.wait([self._task])
 
 
