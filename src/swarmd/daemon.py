@@ -14,7 +14,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,7 +31,7 @@ from swarmd.host.registry import Registry
 from swarmd.host.swarm import HostLimits
 from swarmd.journal.directory import StateDirectory
 from swarmd.loggers import get_logger
-from swarmd.logs import configure_logging, recent_lines
+from swarmd.logs import configure_logging
 from swarmd.observing.observation import Observation
 from swarmd.observing.observer import UNOBSERVED
 from swarmd.observing.standing import Sources
@@ -298,23 +298,14 @@ class Daemon:
 
     def write_debug_file(self) -> None:
         """Write what may help to find a fault into the state directory, for `swarmd debug dump`."""
-        from swarmd.host.facts import facts_of, private_texts
-        from swarmd.observing import debugging
+        from swarmd.debug_file import begin_writing
 
-        path = self._config.state_dir / debugging.FILE_NAME
-        facts = {
-            "versions": debugging.versions(),
-            "process": debugging.process_facts(),
+        own: dict[str, object] = {
             "settings": self._config.model_dump(mode="json"),
             "addresses": [str(address) for address in self.addresses],
-            "daemon": facts_of(self.registry),
             "metrics": self._observation.metrics_text(),
-            "threads": debugging.thread_stacks(),
-            "tasks": debugging.task_stacks(),
         }
-        # With many commands it takes a while to look for them in the log.
-        private, lines = private_texts(self.registry), recent_lines()
-        writing = asyncio.create_task(asyncio.to_thread(_write_debug_file, path, facts, private, lines))
+        writing = begin_writing(self._config.state_dir, self.registry, own)
         self._background.add(writing)
         writing.add_done_callback(self._background.discard)
 
@@ -368,18 +359,6 @@ class Daemon:
             claim.release()
         self._claims.clear()
         self._directory.release()
-
-
-def _write_debug_file(path: Path, facts: Mapping[str, object], private: Sequence[str], lines: Sequence[str]) -> None:
-    """In a thread."""
-    from swarmd.observing import debugging
-
-    try:
-        debugging.write_private(path, {**facts, "log": debugging.without(private, lines)})
-    except OSError as error:
-        log.warning("the debug file could not be written", path=str(path), error=error.strerror)
-    else:
-        log.info("the debug file was written", path=str(path))
 
 
 def _settle_down() -> None:

@@ -12,7 +12,7 @@ from swarmd.core.errors import UnavailableError
 T = TypeVar("T")
 
 
-QUIET_SECONDS = 1.0
+QUIET_SECONDS = 3.0
 """How long the daemon waits for the next chunk of a load when it is about to stop."""
 
 
