@@ -96,7 +96,7 @@ LANGUAGES = (
     Language(
         "Rust",
         (Tool("cargo", (1, 88)),),
-        ("cargo", "build", "--release", "--locked", "--quiet"),
+        ("cargo", "build", "--release", "--quiet"),
         ("target/release/conformance",),
     ),
     Language("Python", (), ("sh", "build.sh"), (sys.executable, "conformance.py")),
