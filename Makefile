@@ -7,9 +7,10 @@ STAMP := $(VENV)/.installed
 PYTEST_WORKERS ?= 2
 SEED ?= 1
 DURATION ?= 600
+LARGE ?= --large
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test conformance torture fuzz lint format protos blocking schema bench wheel clean
+.PHONY: help setup demo test conformance torture fuzz lint format protos blocking schema bench bench-quick wheel clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -54,14 +55,13 @@ blocking: setup  ## generate the blocking client from the asynchronous one
 schema: setup  ## write the JSON Schema of the workflow file
 	@$(BIN)/python -m swarmd.workflow.schema
 
-bench: setup  ## measure the core, the local gateway, the server, durability, the client, the start, attacks
-	@$(BIN)/python benchmarks/core.py --json build/bench-core.json
-	@$(BIN)/python benchmarks/local_gateway.py
-	@$(BIN)/python benchmarks/load_latency.py
-	@$(BIN)/python benchmarks/durability.py
-	@$(BIN)/python benchmarks/client.py
-	@$(BIN)/python benchmarks/startup.py
-	@$(BIN)/python benchmarks/under_attack.py
+bench: setup  ## measure everything beside peers and limits: a table, build/bench.json and .png; LARGE= leaves 10 M tasks out
+	@$(BIN)/python scripts/bench_environment.py
+	@$(BIN)/python -m benchmarks.suite $(LARGE)
+
+bench-quick: setup  ## the same with smaller sizes, in two minutes
+	@$(BIN)/python scripts/bench_environment.py
+	@$(BIN)/python -m benchmarks.suite --quick
 
 wheel: setup  ## build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

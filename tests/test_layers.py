@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "swarmd"
 ALLOWED: dict[str, set[str]] = {
     "core": set(),
     "wire": {"core", "_pb"},
-    "gateways": {"core"},
+    "gateways": {"core", "wire", "_pb"},
     "observing": {"core", "gateways"},
     "journal": {"core", "wire", "observing", "_pb"},
     "workflow": {"core"},

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Generates the stubs into generated/ and builds bin/conformance. protoc itself is that of grpcio-tools, in the Python
-# given as $PYTHON; its plugins are built by Go, in the versions of go.mod.
+# Generates the stubs into generated/ and builds bin/conformance and bin/engine. protoc itself is that of grpcio-tools,
+# in the Python given as $PYTHON; its plugins are built by Go, in the versions of go.mod.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-python3}
@@ -20,3 +20,4 @@ done
 
 cd "$here"
 go build -o bin/conformance ./conformance
+go build -o bin/engine ./engine

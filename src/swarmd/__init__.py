@@ -10,7 +10,7 @@ from swarmd._version import __version__
 if TYPE_CHECKING:
     from swarmd.config import DaemonConfig
     from swarmd.core.batch import Batch, BatchResult
-    from swarmd.core.model import Array, Task, TaskResources
+    from swarmd.core.model import Array, QueueLimits, Task, TaskResources
     from swarmd.core.state import SwarmState
     from swarmd.core.status import RunStatus, TaskStatus
     from swarmd.core.update import StateUpdate
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "swarmd.config": ("DaemonConfig",),
     "swarmd.core.batch": ("Batch", "BatchResult"),
-    "swarmd.core.model": ("Array", "Task", "TaskResources"),
+    "swarmd.core.model": ("Array", "QueueLimits", "Task", "TaskResources"),
     "swarmd.core.state": ("SwarmState",),
     "swarmd.core.status": ("RunStatus", "TaskStatus"),
     "swarmd.core.update": ("StateUpdate",),
@@ -48,6 +48,7 @@ __all__ = [
     "DaemonConfig",
     "EmbeddedDaemon",
     "OutcomeUnknownError",
+    "QueueLimits",
     "QueueOutcome",
     "Refusal",
     "RunStatus",

@@ -4,7 +4,7 @@ A plain value: `swarmd.settings` puts it together from options, environment and 
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -83,6 +83,8 @@ class DaemonConfig(BaseModel):
     """A file descriptor that gets that line too, always as JSON, and is closed then."""
     exit_with_parent: bool = False
     """Drain and end when standard input, if it is a pipe, is at its end, or the process that started it is gone."""
+    gateways: dict[str, dict[str, Any]] = {}
+    """Options of gateways, a section for each: [gateways.NAME] in the file. Each gateway says which it knows."""
     channelz: bool = False
     """Serve channelz, gRPC's own statistics."""
     metrics: str | None = None

@@ -24,9 +24,9 @@ from swarmd.addresses import Address, default_address, parse_address
 from swarmd.config import DaemonConfig
 from swarmd.core.errors import StorageError, SwarmdError
 from swarmd.core.model import TextLimits
+from swarmd.gateways.catalogue import made_gateways
 from swarmd.gateways.contract import ServerGateway
 from swarmd.gateways.local import LocalGateway
-from swarmd.gateways.pull import PullGateway
 from swarmd.host.registry import Registry
 from swarmd.host.swarm import HostLimits
 from swarmd.journal.directory import StateDirectory
@@ -79,11 +79,9 @@ class Daemon:
         self._observation = Observation(
             metrics=config.metrics, otlp_endpoint=config.otlp_endpoint, log_calls=config.log_level == "debug"
         )
-        logs = config.state_dir / "logs"
         self.registry = Registry(
-            gateways or _gateways(config, logs),
+            gateways or made_gateways(config),
             directory=None if config.in_memory else self._directory,
-            log_directory=logs,
             max_swarms=config.max_swarms,
             limits=_host_limits(config),
             observer=self._observation.observer,
@@ -325,7 +323,7 @@ class Daemon:
 
     def _end_at_once(self, number: signal.Signals) -> None:
         """No waiting: children are killed, files removed, the process is gone."""
-        for gateway in self.registry.gateways.values():
+        for gateway in self.registry.gateways.made.values():
             if isinstance(gateway, LocalGateway):
                 gateway.kill_all()
         self._release()
@@ -368,18 +366,21 @@ def _settle_down() -> None:
     gc.set_threshold(GC_FIRST_THRESHOLD, 20, 20)
 
 
-def serve(config: DaemonConfig, *, parent: int | None = None) -> int:
-    """Run a daemon until it is stopped. Returns the exit code; what cannot start is said in one line."""
+def serve(config: DaemonConfig, *, parent: int | None = None, source: str = "") -> int:
+    """Run a daemon until it is stopped. Returns the exit code; what cannot start is said in one line.
+
+    `source`: where the options of gateways are from.
+    """
     configure_logging(config.log_format, config.log_level)
     try:
-        return asyncio.run(_serve(config, parent))
+        return asyncio.run(_serve(config, made_gateways(config, source), parent))
     except SwarmdError as error:
         print(f"swarmd: {error.message}", file=sys.stderr)
         return 2
 
 
-async def _serve(config: DaemonConfig, parent: int | None) -> int:
-    return await Daemon(config).run(parent=parent)
+async def _serve(config: DaemonConfig, gateways: Mapping[str, ServerGateway], parent: int | None) -> int:
+    return await Daemon(config, gateways=gateways).run(parent=parent)
 
 
 def _host_limits(config: DaemonConfig) -> HostLimits:
@@ -413,17 +414,6 @@ def _open_many_files() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _gateways(config: DaemonConfig, logs: Path) -> dict[str, ServerGateway]:
-    local = LocalGateway(
-        logs,
-        cores=config.local_cores,
-        memory_mib=config.local_memory_mib,
-        kill_grace=config.kill_grace,
-        leave_on_close=config.leaves_tasks,
-    )
-    return {gateway.name: gateway for gateway in (local, PullGateway())}
 
 
 def _print_line(line: str) -> None:

@@ -27,6 +27,8 @@ NOT_SETTINGS = frozenset(
 OF_KUBERNETES = re.compile(r"SWARMD_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
 """What Kubernetes sets for a Service called swarmd."""
 LISTS = frozenset({"listen"})
+FILE_ONLY = frozenset({"gateways"})
+"""Sections of the file; no option and no variable holds them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ def _of_environment(environment: Mapping[str, str]) -> dict[str, _Value]:
             continue
         name = variable.removeprefix(PREFIX).lower()
         _check_known(name, variable, prefix=PREFIX)
+        if name in FILE_ONLY:
+            raise invalid_settings(f"{variable}: this is set in the config file, as [{name}.NAME]")
         found[name] = _Value(listed(text, variable) if name in LISTS else text, variable)
     return found
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from swarmd._pb.swarm.v1 import swarm_pb2
-from swarmd.client import ProtocolClient
+from swarmd._pb.swarm.v1 import state_pb2, swarm_pb2, task_pb2
+from swarmd.client import ProtocolClient, UpdateStream
 from swarmd.core.model import Array, Task, TaskResources
 from swarmd.workflow import WorkflowPlan
 from tests.cli.conftest import Swarmd
@@ -42,6 +42,34 @@ def test_a_tick_in_json_and_within_limits(swarmd: Swarmd, by_hand):
     first = swarmd("tick", by_hand, "--max-batches", 1, "--json").json
     assert (len(first["batches"]), first["readyToRunCount"]) == (1, 1)
     assert first["batches"][0]["taskIds"] == ["1", "2", "3"]
+
+
+def test_what_attempts_asked_for_is_shown_where_it_differs(swarmd: Swarmd, daemon: DaemonProcess):
+    asked = TaskResources(1, "", "short", 2, 1024, 5400.0, fallback_queues=("long",))
+    tasks = [Task(1, 1, 1, resource_scales={"memory": 0.5, "runtime": 1.0}), Task(2, 1, 1)]
+    plan = WorkflowPlan("grows", arrays=[Array(1, command="true")], task_resources=[asked], tasks=tasks)
+    limits = task_pb2.QueueLimits(queue="short", memory_mib=1200)
+    ran_out = state_pb2.TaskStatusGroup(status=task_pb2.TASK_STATUS_ADJUSTING_RESOURCES, task_ids=[1])
+
+    async def run_out() -> None:
+        async with ProtocolClient(daemon.address) as client:
+            await client.create_swarm(swarm_pb2.Swarm(swarm_id="grows", gateway="pull"))
+            await client.add_tasks("grows", plan)
+            await client.tick("grows")
+            async with UpdateStream(client, "grows") as updates:
+                await updates.apply_message(state_pb2.StateUpdate(queue_limits=[limits]))
+                await updates.apply_message(state_pb2.StateUpdate(task_statuses=[ran_out]))
+            await client.tick("grows")
+
+    asyncio.run(run_out())
+    lines = swarmd("explain", "grows", 1).out.splitlines()
+    assert any(line.startswith("asked for") and line.endswith("2 cores, 1,536 MiB, 3 h on long") for line in lines)
+    first, second = lines[-2:]
+    assert "2 cores, 1,024 MiB, 1 h 30 min on short" in first
+    assert "2 cores, 1,536 MiB, 3 h on long" in second
+    lines = swarmd("explain", "grows", 2).out.splitlines()
+    assert any(line.endswith("2 cores, 1,024 MiB, 1 h 30 min on short") for line in lines)
+    assert "ASKED FOR" not in "\n".join(lines)
 
 
 def test_whether_there_is_work(swarmd: Swarmd, by_hand):

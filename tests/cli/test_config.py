@@ -33,3 +33,14 @@ def test_it_refuses_what_serve_would_refuse(tmp_path: Path):
         answer = swarmd_process(command, "--config", str(file))
         assert answer.code == 2
         assert answer.err == f"swarmd: {file}: 'max_swarmz' is no setting; did you mean 'max_swarms'?\n"
+
+
+def test_options_of_gateways_are_shown_and_refused_like_others(tmp_path: Path):
+    file = tmp_path / "config.toml"
+    file.write_text("[gateways.pull]\n")
+    assert "[pull] {}" in swarmd_process("config", "--config", str(file)).out
+    file.write_text("[gateways.pull]\nspeed = 3\n")
+    for command in ("config", "serve", "gateways"):
+        answer = swarmd_process(command, "--config", str(file))
+        assert answer.code == 2
+        assert answer.err == f"swarmd: {file}: [gateways.pull] speed is no option of this gateway; it has none\n"

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from swarmd.cli.main import execute
 from tests.cli.conftest import ENDLESS, FAILING, SMALL, Swarmd, daemons_below, swarmd_process
 from tests.daemon import running, until
@@ -76,6 +78,27 @@ def test_a_swarm_id_that_is_taken_is_refused_by_the_daemon(swarmd: Swarmd, workf
     assert again.code == 4
     assert again.err.startswith("swarmd: ")
     assert "taken" in again.err
+
+
+def test_options_for_the_engine_reach_it_and_it_refuses_those_that_it_does_not_know(swarmd: Swarmd, workflow):
+    answer = swarmd("run", workflow(SMALL), "--swarm-id", "refused", "--gateway-option", "speed=3")
+    assert answer.code == 4
+    assert "'speed' is no option of the local gateway" in answer.err
+    assert "refused" not in [swarm["swarmId"] for swarm in swarmd("status", "--json").json["swarms"]]
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (["speed"], "'speed' is not KEY=VALUE"),
+        (["=3"], "'=3' is not KEY=VALUE"),
+        (["a=1", "a=2"], "'a' is given twice"),
+    ],
+)
+def test_options_for_the_engine_are_keys_with_values(swarmd: Swarmd, workflow, given, why):
+    answer = swarmd("run", workflow(SMALL), *(word for each in given for word in ("--gateway-option", each)))
+    assert answer.code == 2
+    assert why in answer.err
 
 
 def test_a_load_that_is_refused_leaves_no_swarm(swarmd: Swarmd, workflow):

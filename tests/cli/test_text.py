@@ -27,6 +27,23 @@ def test_rates(per_second, shown):
     assert text.rate(per_second) == shown
 
 
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0 s"),
+        (0.3, "0.3 s"),
+        (60, "1 min"),
+        (90.5, "1 min 30.5 s"),
+        (59.9999, "1 min"),
+        (5400, "1 h 30 min"),
+        (129_600, "1 d 12 h"),
+        (315_576_000_000, "3,652,500 d"),
+    ],
+)
+def test_lengths_of_time_are_as_exact_as_they_are(seconds, shown):
+    assert text.duration(seconds) == shown
+
+
 def test_short_times_show_their_fraction():
     assert (text.took(0.34), text.took(75)) == ("0.3 s", "1:15")
 

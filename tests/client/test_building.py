@@ -69,6 +69,17 @@ def test_everything_that_is_said_of_an_array_is_loaded():
     assert (task.max_attempts, task.priority, dict(task.resource_scales)) == (5, -3, {"memory": 0.5})
 
 
+def test_queues_to_fall_back_to_are_given_as_a_list():
+    swarm = Swarm()
+    for name, queues in (("a", ["long", "big"]), ("b", ("long", "big")), ("c", ["big"])):
+        swarm.array(name, resources={"queue": "short", "fallback_queues": queues})
+    assert [each.fallback_queues for each in swarm.task_resources] == [("long", "big"), ("big",)]
+    assert list(loaded(swarm)[0].task_resources[0].fallback_queues) == ["long", "big"]
+    for wrong in ("long", 5):
+        with pytest.raises(InvalidInputError, match=f"{wrong!r} is no list of queues"):
+            swarm.array("wrong", resources={"fallback_queues": wrong})
+
+
 def test_equal_resources_are_one():
     swarm = Swarm()
     for number, resources in enumerate([None, {"cores": 1}, {"runtime": timedelta(minutes=1)}, {"runtime": 60}]):

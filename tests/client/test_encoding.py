@@ -7,9 +7,20 @@ import pytest
 from swarmd._pb.swarm.v1 import task_pb2
 from swarmd._pb.swarm.v1.swarm_service_pb2 import AddTasksRequest
 from swarmd.cli.run.session import swarm_message
-from swarmd.client.encoding import ColumnLoad, Loadable, add_tasks_chunks, task_message, task_resources_message
-from swarmd.core.model import Array, Task, TaskResources
+from swarmd.client.decoding import task_resources
+from swarmd.client.encoding import (
+    ColumnLoad,
+    Loadable,
+    add_tasks_chunks,
+    task_message,
+    task_resources_message,
+    update_message,
+)
+from swarmd.core.errors import InvalidInputError
+from swarmd.core.model import Array, QueueLimits, Task, TaskResources
 from swarmd.core.status import TaskStatus
+from swarmd.core.update import StateUpdate
+from swarmd.wire import from_proto
 from swarmd.workflow import WorkflowPlan
 
 
@@ -78,10 +89,22 @@ def test_a_task_keeps_all_its_fields():
 
 
 def test_resources_keep_all_their_fields():
-    message = task_resources_message(TaskResources(1, "c", "q", 4, 512, 90.5, {"account": "x"}))
+    resources = TaskResources(1, "c", "q", 4, 512, 90.5, {"account": "x"}, ("long", ""))
+    message = task_resources_message(resources)
+    assert task_resources(message) == resources
     assert (message.cluster, message.queue, message.cores, message.memory_mib) == ("c", "q", 4, 512)
     assert (message.runtime.ToNanoseconds(), dict(message.extra)) == (90_500_000_000, {"account": "x"})
+    assert list(message.fallback_queues) == ["long", ""]
     assert not task_resources_message(TaskResources(1)).HasField("runtime")
+
+
+def test_what_queues_can_hold_is_sent_as_it_is_told():
+    limits = [QueueLimits("c", "q", 4, 512, 90.5), QueueLimits()]
+    message = update_message(StateUpdate(queue_limits=limits))
+    assert from_proto.state_update(message).queue_limits == limits
+    with pytest.raises(InvalidInputError) as caught:
+        update_message(StateUpdate(queue_limits=[QueueLimits(runtime_seconds=float("nan"))]))
+    assert caught.value.field == "runtime_seconds"
 
 
 def test_limits_that_are_not_set_stay_unset():

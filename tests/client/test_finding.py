@@ -6,8 +6,8 @@ import pytest
 
 from swarmd.addresses import default_address
 from swarmd.client import ConnectionSettings
-from swarmd.client.finding import is_loopback
 from swarmd.core.errors import InvalidInputError
+from swarmd.tls_client import is_loopback
 
 
 @pytest.fixture(autouse=True)

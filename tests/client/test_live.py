@@ -22,7 +22,7 @@ from swarmd.client import (
     SwarmClient,
 )
 from swarmd.core.errors import InvalidInputError
-from swarmd.core.model import Array, Task, TaskResources
+from swarmd.core.model import Array, QueueLimits, Task, TaskResources
 from swarmd.core.status import RunStatus, TaskStatus
 from swarmd.core.update import StateUpdate, TaskStatuses
 from swarmd.workflow import WorkflowPlan
@@ -259,6 +259,25 @@ async def test_ticks_give_what_to_run(client: SwarmClient):
     assert not await swarm.has_work()
     await swarm.failed(batch.task_ids[:1], batch.attempts[:1], reason="exit code 1")
     assert (await swarm.task(1)).failed_attempts == 1
+
+
+async def test_resources_grow_within_what_queues_can_hold(client: SwarmClient):
+    plan = Swarm("out-of-memory", gateway="pull")
+    plan.array(
+        "a",
+        command="true",
+        resources={"queue": "short", "memory": 100, "fallback_queues": ["long"]},
+        resource_scales={"memory": 1.0},
+        max_attempts=5,
+    )
+    swarm = await client.submit(plan)
+    await swarm.apply(StateUpdate(queue_limits=[QueueLimits("", "short", memory_mib=150)]))
+    for _ in range(2):
+        await swarm.tick()
+        await swarm.apply({1: "A"})
+    attempts = (await swarm.explain(1)).attempts
+    asked = [each.resources and (each.resources.queue, each.resources.memory_mib) for each in attempts]
+    assert asked == [("short", 100), ("long", 200)]
 
 
 async def test_limits_of_arrays(pull_swarm: PullSwarm):

@@ -163,6 +163,7 @@ def dump(state: SwarmState) -> dict[str, Any]:
         "arrays": list(table.arrays),
         "resources": list(table.resources),
         "scale_sets": list(table.scale_sets.sets),
+        "queue_limits": dict(table.queues.known),
         "texts": [(table.names[row], table.commands[row]) for row in range(table.size)],
         "upstreams": [table.upstreams.of(row).tolist() for row in range(table.size)],
         "downstreams": [

@@ -12,14 +12,25 @@ ACTIVE = "VQIOR"
 """V: reserved, in a batch that is being queued or in doubt."""
 FINAL = "DFX"
 
+Lane = tuple[int, int, int, tuple[tuple[float, str, int], ...]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Resources as they were loaded."""
+
+    memory: int
+    queue: str = ""
+    fallbacks: tuple[str, ...] = ()
+
 
 @dataclass
 class RefTask:
     task_id: int
     order: int
     array_id: int
-    resources: tuple[int, int]
-    """The id that was loaded, and how often it grew."""
+    resources: int
+    """The id that was loaded."""
     memory: int
     scale: float
     priority: int
@@ -30,12 +41,15 @@ class RefTask:
     failures: int = 0
     since: int | None = None
     """When it became ready, as a number; None: it does not wait in a lane."""
+    queue: str = ""
+    fallbacks: tuple[str, ...] = ()
+    growth: tuple[tuple[float, str, int], ...] = ()
+    """Each time that its resources became others: the scale, and the queue and memory that came of it."""
 
     @property
-    def lane(self) -> tuple[int, int, tuple[int, int], float]:
-        """Scaled resources are shared by those that began alike and grew alike."""
-        grew_by = self.scale if self.resources[1] else 0.0
-        return (self.priority, self.array_id, self.resources, grew_by)
+    def lane(self) -> Lane:
+        """Adjusted resources are shared by those that began alike and grew alike."""
+        return (self.priority, self.array_id, self.resources, self.growth)
 
 
 @dataclass
@@ -44,6 +58,7 @@ class RefBatch:
     array_id: int
     priority: int
     memory: int
+    queue: str
     members: list[tuple[int, int, int]]
     """(task id, attempt, since when it had waited)."""
 
@@ -71,10 +86,12 @@ class Group:
 class Reference:
     """A swarm as the design tells it."""
 
-    def __init__(self, limit: int, array_limits: dict[int, int | None], memory: dict[int, int]) -> None:
+    def __init__(self, limit: int, array_limits: dict[int, int | None], resources: dict[int, Asked]) -> None:
         self.limit = limit
         self.array_limits = array_limits
-        self.memory = memory
+        self.resources = resources
+        self.queue_limits: dict[str, int | None] = {}
+        """The most memory that a queue can hold; None: any."""
         self.tasks: dict[int, RefTask] = {}
         self.paused = False
         self.fail_fast = False
@@ -93,8 +110,8 @@ class Reference:
             (task for task in self.tasks.values() if task.since is not None), key=lambda task: task.since or 0
         )
 
-    def lanes(self) -> dict[tuple[int, int, tuple[int, int], float], list[int]]:
-        lanes: dict[tuple[int, int, tuple[int, int], float], list[int]] = {}
+    def lanes(self) -> dict[Lane, list[int]]:
+        lanes: dict[Lane, list[int]] = {}
         for task in self.ready():
             lanes.setdefault(task.lane, []).append(task.task_id)
         return lanes
@@ -132,7 +149,8 @@ class Reference:
         fresh = list(tasks)
         for task in fresh:
             task.order = len(self.tasks)
-            task.memory = self.memory[task.resources[0]]
+            asked = self.resources[task.resources]
+            task.memory, task.queue, task.fallbacks = asked.memory, asked.queue, asked.fallbacks
             self.tasks[task.task_id] = task
         return self._ready_if_free(fresh)
 
@@ -157,7 +175,7 @@ class Reference:
             members.append((task.task_id, task.attempt, task.since or 0))
             task.status, task.since = "V", None
         self.batches += 1
-        return RefBatch(self.batches, first.array_id, first.priority, first.memory, members)
+        return RefBatch(self.batches, first.array_id, first.priority, first.memory, first.queue, members)
 
     def still_reserved(self, batch: RefBatch) -> list[int]:
         return [
@@ -274,9 +292,23 @@ class Reference:
             return False
         task.status = "G"
         if news == "A" and task.scale:
-            task.resources = (task.resources[0], task.resources[1] + 1)
-            task.memory = ceil(round(task.memory * (1 + task.scale), 6))
+            self._grow(task)
         return True
+
+    def _grow(self, task: RefTask) -> None:
+        """To where it should be; in a queue that can hold it, or else no further than its own queue allows."""
+        wanted = ceil(round(task.memory * (1 + task.scale), 6))
+        can_hold = [
+            queue
+            for queue in (task.queue, *task.fallbacks)
+            if (most := self.queue_limits.get(queue)) is None or wanted <= most
+        ]
+        queue = can_hold[0] if can_hold else task.queue
+        if not can_hold:
+            wanted = max(task.memory, min(wanted, self.queue_limits[queue] or 0))
+        if (queue, wanted) != (task.queue, task.memory):
+            task.queue, task.memory = queue, wanted
+            task.growth = (*task.growth, (task.scale, queue, wanted))
 
     def _ready_if_free(self, tasks: Iterable[RefTask], *, keep_order: bool = False) -> int:
         free = [task for task in tasks if task.status == "G" and task.since is None and not self.upstreams_left(task)]

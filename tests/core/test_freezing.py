@@ -35,9 +35,9 @@ from swarmd.core.events import (
     Updated,
 )
 from swarmd.core.freezing import DTYPES, Chunk, Facts, Frozen, freeze, make_room
-from swarmd.core.history import AttemptRecord, Bulk, History
+from swarmd.core.history import UNKNOWN_RESOURCES, AttemptRecord, Bulk, History
 from swarmd.core.ids import IdIndex
-from swarmd.core.model import Array, TaskResources
+from swarmd.core.model import Array, QueueLimits, TaskResources
 from swarmd.core.reservations import OpenBatch
 from swarmd.core.status import RunStatus
 from swarmd.core.swarm import LoadAnswer, Swarm, TickRecord
@@ -46,9 +46,18 @@ from swarmd.core.update import StateUpdate
 from tests.core.builders import a_task, news, only
 
 PICKS = st.integers(0, 200)
+QUEUES = ["", "short", "long"]
 REASONS = ["", "exit code 1", "gestört: Speicher voll ☠", "again"]
 CREATED = Created(
-    SwarmSettings("s", "a study", 6, gateway="local", working_directory="/tmp", environment={"LANG": "C"}),
+    SwarmSettings(
+        "s",
+        "a study",
+        6,
+        gateway="local",
+        working_directory="/tmp",
+        environment={"LANG": "C"},
+        gateway_options={"partition": "short"},
+    ),
     token="t1",
     request_id="made",
     asked="fingerprint",
@@ -92,7 +101,8 @@ class Life:
     def load(self, one: int, other: int) -> None:
         first, known = self.next_id, self.ids
         arrays = [Array(first, f"array {first}", one % 3 or None, "run {task_id}")]
-        resources = [TaskResources(first, memory_mib=100 + one, runtime_seconds=1.5, extra={"nice": "5"})]
+        queue, fallbacks = QUEUES[one % 3], tuple(QUEUES[: other % 4])
+        resources = [TaskResources(first, "", queue, 1, 100 + one, 1.5, {"nice": "5"}, fallbacks)]
         parts = []
         for part in range(1 + one % 2):
             start = first + part * 10
@@ -120,6 +130,11 @@ class Life:
     def tell(self, one: int, other: int) -> None:
         ids, status = self.some(one, other), "QIORDEAFG"[one % 9]
         self.happens(Updated(news(status, ids, None, REASONS[other % 4])))
+
+    def queues(self, one: int, other: int) -> None:
+        memory = [None, 100 + one, 250 + other][other % 3]
+        limits = QueueLimits("", QUEUES[one % 3], cores=4, memory_mib=memory, runtime_seconds=[None, 2.0][one % 2])
+        self.happens(Updated(StateUpdate(queue_limits=[limits])))
 
     def fail(self, one: int, other: int) -> None:
         ids = self.some(one, other)
@@ -166,10 +181,16 @@ class Life:
         self.happens(TickAnswered(f"tick {one % 3}", "asked", bytes(range(other))))
 
 
-STEPS = ["load", "tell", "fail", "fail", "configure", "cancel", "reset", "take", "take", "conclude", "doubt", "answer"]
+COMMON = ["load", "tell", "fail", "fail", "configure", "cancel", "reset", "take", "take", "conclude", "doubt", "answer"]
+STEPS = [*COMMON, "queues", "fail"]
 steps = st.lists(st.tuples(st.sampled_from(STEPS), PICKS, PICKS), max_size=25)
 ITS_END = [("load", 1, 5), ("configure", 2, 2), *[("take", 2, pick) for pick in (1, 2, 1)], ("conclude", 0, 6)]
-A_LONG_LIFE = [*((step, pick * 3, pick + 2) for pick, step in enumerate(STEPS * 3)), *ITS_END, ("doubt", 0, 0)]
+A_LONG_LIFE = [
+    *(("queues", queue, limit) for queue, limit in ((0, 2), (1, 1), (2, 2))),
+    *((step, pick * 3, pick + 2) for pick, step in enumerate(COMMON * 3)),
+    *ITS_END,
+    ("doubt", 0, 0),
+]
 
 
 def plain(value: Any) -> Any:
@@ -231,13 +252,13 @@ def test_what_is_thawed_is_what_was_frozen_and_goes_on_alike(before, meanwhile, 
         assert told_what_is_left(thawed) == told_what_is_left(life.swarm)
 
 
-def told_what_is_left(swarm: Swarm) -> list[tuple[str, list[int], int]]:
+def told_what_is_left(swarm: Swarm) -> list[tuple[str, list[int], TaskResources]]:
     """The batches in which everything that is ready leaves."""
     swarm.state.configure(paused=False, fail_fast=False)
     swarm.state.apply_update(StateUpdate(max_concurrently_running=10_000, workflow_run_status=str(RunStatus.RUNNING)))
     batches = []
     while (batch := swarm.state.take_batch(3)) is not None:
-        batches.append((batch.batch_id, batch.task_ids.tolist(), batch.task_resources.memory_mib))
+        batches.append((batch.batch_id, batch.task_ids.tolist(), batch.task_resources))
     return batches
 
 
@@ -260,7 +281,7 @@ def test_a_long_life_leaves_something_in_every_section():
     with patch.multiple(history, BULK_FROM=4):
         facts, sections = written(freeze(lived().swarm))
     assert [name for name, section in sections.items() if not section] == []
-    lists = ("adjusted", "open", "handed_out", "unanswered", "loads", "ticks", "bulks")
+    lists = ("adjusted", "queue_limits", "open", "handed_out", "unanswered", "loads", "ticks", "bulks")
     assert [name for name in lists if not facts[name]] == []
 
 
@@ -294,6 +315,31 @@ def test_columns_that_came_back_may_be_written_to_and_are_nobody_elses():
     for column in (table.status, table.attempt, table.queued_at, table.lanes.of_task, table.queue.ready_seq):
         assert column.flags.writeable
         assert not np.shares_memory(column, np.frombuffer(sections["status"], dtype=np.uint8))
+
+
+def test_a_snapshot_from_before_queues_had_limits_comes_back_without_what_attempts_had_asked_for():
+    with patch.multiple(history, BULK_FROM=4):
+        swarm = lived([each for each in A_LONG_LIFE if each[0] != "queues"]).swarm
+        facts, sections = written(freeze(swarm))
+    del facts["queue_limits"], facts["settings"]["gateway_options"]
+    facts["resources"] = [
+        {name: value for name, value in each.items() if name != "fallback_queues"} for each in facts["resources"]
+    ]
+    thawed = thaw(facts, {name: data for name, data in sections.items() if not name.endswith(".resources")
+                          or name == "lanes.resources"})  # fmt: skip
+    records = [each for row in range(swarm.state.task_count) for each in thawed.state.history.of(row)]
+    assert {each.resources for each in records} == {UNKNOWN_RESOURCES}
+    assert [(each.task_resources_id, each.fallback_queues) for each in thawed.state.table.resources] == [
+        (each.task_resources_id, ()) for each in swarm.state.table.resources
+    ]
+    assert inconsistencies(thawed.state) == []
+
+
+def test_resources_that_were_adjusted_alike_twice_are_damage():
+    facts, sections = written(freeze(lived().swarm))
+    facts["adjusted"].append(facts["adjusted"][0])
+    with pytest.raises(DamagedError, match="adjusted alike twice"):
+        thaw(facts, sections)
 
 
 def test_records_share_their_reasons_when_they_come_back():
@@ -355,6 +401,8 @@ def test_a_column_that_ends_within_a_number_or_is_missing_is_damage(column):
         ("history.statuses", lambda values: values + 20, "a record has an unknown status"),
         ("history.reasons", lambda values: values + 20, "a record has a reason that there is not"),
         ("history.budget", lambda values: values + 10_000, "a text is of a record that there is not"),
+        ("history.resources", lambda values: values + 100, "an attempt asked for resources that there are not"),
+        ("history.resources", lambda values: values - 100, "an attempt asked for resources that there are not"),
         ("names.ends", lambda values: values[::-1], "names are not cut where a text ends"),
         ("names.ends", lambda values: np.append(values[:-1] - 6, values[-1]), "names are not cut where a text ends"),
     ],
@@ -401,9 +449,11 @@ HELD = {
     "Reservations": {"kept": "open handed_out count", "given": "_table _history _swarm_id"},
     "Table": {
         "kept": "size load_count task_id status attempt failures max_attempts scales queued_at changed_at names"
-        " commands upstreams lanes queue usage arrays resources scale_sets _adjusted",
+        " commands upstreams lanes queue usage arrays resources scale_sets queues _adjusted",
         "counted": "ids upstreams_left downstreams array_ids resources_ids longest_template",
     },
+    "Queues": {"kept": "known"},
+    "QueueLimits": {"kept": "cluster queue cores memory_mib runtime_seconds"},
     "TextColumn": {"kept": "_buffer _ends size", "counted": "_used _skipped"},
     "Upstreams": {"kept": "_offsets _targets", "counted": "size edge_count"},
     "Downstreams": {"counted": "_segments"},
@@ -419,19 +469,19 @@ HELD = {
         "given": "swarm_id table",
     },
     "OpenBatch": {"kept": "batch taken_at in_doubt doubt request_id queued_before"},
-    "AttemptRecord": {"kept": "attempt status queued_at changed_at reason"},
-    "Bulk": {"kept": "serial rows attempts status queued_at changed_at reason"},
+    "AttemptRecord": {"kept": "attempt status queued_at changed_at reason resources"},
+    "Bulk": {"kept": "serial rows attempts status queued_at changed_at resources reason"},
     "Created": {"kept": "settings token request_id asked"},
     "SwarmSettings": {
         "kept": "swarm_id display_name max_concurrently_running paused autopilot fail_fast gateway run_status"
-        " working_directory environment"
+        " working_directory environment gateway_options"
     },
     "LoadAnswer": {
         "kept": "asked task_count array_count task_resources_count newly_ready_count revision",
     },
     "TickRecord": {"kept": "asked answer"},
     "Array": {"kept": "array_id name max_concurrently_running command"},
-    "TaskResources": {"kept": "task_resources_id cluster queue cores memory_mib runtime_seconds extra"},
+    "TaskResources": {"kept": "task_resources_id cluster queue cores memory_mib runtime_seconds extra fallback_queues"},
 }
 """Every attribute of everything that a swarm is made of: kept, counted anew, given by what is around it, or empty."""
 
@@ -447,10 +497,11 @@ def test_every_attribute_is_kept_or_known_to_follow_from_others():
     table = state.table
     objects = [
         Swarm(CREATED, 1.5), state, state.reservations, table, table.names, table.upstreams, table.downstreams,
-        table.lanes, table.queue, table.usage, state.history, table.scale_sets, table.ids,
+        table.lanes, table.queue, table.usage, state.history, table.scale_sets, table.ids, table.queues,
     ]  # fmt: skip
     classes = [
         Batch, OpenBatch, AttemptRecord, Bulk, Created, SwarmSettings, LoadAnswer, TickRecord, Array, TaskResources,
+        QueueLimits,
     ]  # fmt: skip
     found = {type(each).__name__: attributes(each) for each in objects}
     found |= {each.__name__: attributes(each) for each in classes}

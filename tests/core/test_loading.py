@@ -145,6 +145,8 @@ REFUSED: dict[str, tuple[dict[str, Any], type[SwarmdError], str, str, str | None
             ("extra", {str(number): "" for number in range(65)}, "INVALID_VALUE", "extra"),
             ("extra", {"key": LONG_NAME}, "TEXT_TOO_LONG", "extra[key]"),
             ("extra", {LONG_NAME: ""}, "TEXT_TOO_LONG", "extra key"),
+            ("fallback_queues", ("q",) * 17, "INVALID_VALUE", "fallback_queues"),
+            ("fallback_queues", ("q", LONG_LABEL), "TEXT_TOO_LONG", "fallback_queues[1]"),
         ]
     },
 }  # fmt: skip

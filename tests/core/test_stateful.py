@@ -17,16 +17,18 @@ from swarmd.core.change import Change
 from swarmd.core.checks import inconsistencies
 from swarmd.core.columns import TaskColumns
 from swarmd.core.loading import KnownIds, Load, LoadPlan, plan_load
-from swarmd.core.model import Array, Task, TaskResources
+from swarmd.core.model import Array, QueueLimits, Task, TaskResources
 from swarmd.core.selecting import Selector
 from swarmd.core.state import SwarmState
 from swarmd.core.status import STATUS_OF, Code, RunStatus, TaskStatus
 from swarmd.core.update import StateUpdate, TaskStatuses
 from tests.core.builders import only
-from tests.core.reference import Group, RefBatch, Reference, RefTask
+from tests.core.reference import Asked, Group, RefBatch, Reference, RefTask
 
 ARRAYS = {1: None, 2: 3, 30: 1}
-MEMORY = {1: 100, 7: 1001}
+RESOURCES = {1: Asked(100, "short", ("long", "")), 7: Asked(1001, "", ("big",))}
+QUEUES = st.sampled_from(["short", "long", "", "big"])
+MOST = st.sampled_from([90, 120, 150, 400, 1001, 1600, 5000]) | st.none()
 SCALE = 0.5
 PICKS = st.integers(0, 200)
 SOME = st.lists(PICKS, min_size=1, max_size=5)
@@ -39,7 +41,7 @@ Shape = dict[str, Any]
 task_shapes = st.fixed_dictionaries(
     {
         "array": st.sampled_from([*ARRAYS]),
-        "resources": st.sampled_from([*MEMORY]),
+        "resources": st.sampled_from([*RESOURCES]),
         "priority": st.sampled_from([0, 0, 0, -1, 5]),
         "scale": st.sampled_from([0.0, SCALE]),
         "max_attempts": st.integers(1, 3),
@@ -56,9 +58,12 @@ class SideBySide(RuleBasedStateMachine):
     @initialize(limit=st.sampled_from([1, 4, 50, 50]), shapes=st.lists(task_shapes, min_size=3, max_size=12))
     def begin(self, limit: int, shapes: list[Shape]) -> None:
         self.state = SwarmState("s", max_concurrently_running=limit)
-        resources = [TaskResources(each, memory_mib=memory) for each, memory in MEMORY.items()]
+        resources = [
+            TaskResources(each, queue=asked.queue, memory_mib=asked.memory, fallback_queues=asked.fallbacks)
+            for each, asked in RESOURCES.items()
+        ]
         self.state.load([Array(each, max_concurrently_running=most) for each, most in ARRAYS.items()], resources)
-        self.reference = Reference(limit, dict(ARRAYS), MEMORY)
+        self.reference = Reference(limit, dict(ARRAYS), RESOURCES)
         self.ids: list[int] = []
         self.open: list[tuple[Batch, RefBatch]] = []
         self.over: list[tuple[Batch, RefBatch]] = []
@@ -84,10 +89,10 @@ class SideBySide(RuleBasedStateMachine):
         if new_resources:
             own = 100 + self.next_id
             resources = [TaskResources(own, memory_mib=7)]
-            self.reference.memory = {**self.reference.memory, own: 7}
+            self.reference.resources = {**self.reference.resources, own: Asked(7)}
             tasks = [_with_resources(task, own) for task in tasks]
             for each in expected:
-                each.resources = (own, 0)
+                each.resources = own
         columns = TaskColumns.from_tasks(tasks)
         self.planned = plan_load(KnownIds.of(self.state.table), Load((), resources, columns)), expected
 
@@ -116,7 +121,7 @@ class SideBySide(RuleBasedStateMachine):
         assert batch.task_ids.tolist() == expected.task_ids
         assert batch.attempts.tolist() == [attempt for _, attempt, _ in expected.members]
         assert (batch.array_id, batch.priority) == (expected.array_id, expected.priority)
-        assert batch.task_resources.memory_mib == expected.memory
+        assert (batch.task_resources.memory_mib, batch.task_resources.queue) == (expected.memory, expected.queue)
         assert batch.batch_id not in self.batch_ids
         assert len(batch) <= capacity
         self._is_within_limits(batch.array_id)
@@ -274,6 +279,27 @@ class SideBySide(RuleBasedStateMachine):
         self.state.apply_update(StateUpdate(array_limits={array_id: limit}))
         self.reference.array_limits[array_id] = limit
 
+    @rule(queue=QUEUES, most=MOST)
+    def set_what_a_queue_can_hold(self, queue: str, most: int | None) -> None:
+        is_new = queue not in self.reference.queue_limits or self.reference.queue_limits[queue] != most
+        change = self.state.apply_update(StateUpdate(queue_limits=[QueueLimits("", queue, memory_mib=most)]))
+        assert change.is_empty == (not is_new)
+        self.reference.queue_limits[queue] = most
+
+    @rule(most=st.integers(1, 10), queue=QUEUES, limit=MOST)
+    def run_out_of_memory(self, most: int, queue: str, limit: int | None) -> None:
+        """Everything that runs, over and over, so that resources grow until something caps them."""
+        self.set_what_a_queue_can_hold(queue, limit)
+        self.take_all_that_goes(4, generous=True)
+        while self.open:
+            self.accept(0, "R")
+        self.news_of_what_runs("A", most)
+
+    @invariant()
+    def all_resources_have_ids_of_their_own(self) -> None:
+        known = [each.task_resources_id for each in self.state.table.resources]
+        assert len(set(known)) == len(known)
+
     @rule(how=st.sampled_from(["paused", "fail_fast", "stopped", "resuming"]))
     def hold(self, how: str) -> None:
         if how in ("paused", "fail_fast"):
@@ -309,11 +335,19 @@ class SideBySide(RuleBasedStateMachine):
                 int(table.failures[row]),
                 int(table.upstreams_left[row]),
                 table.resources_of(row).memory_mib,
+                table.resources_of(row).queue,
             )
             for row in range(table.size)
         }
         expected = {
-            task.task_id: (task.status, task.attempt, task.failures, self.reference.upstreams_left(task), task.memory)
+            task.task_id: (
+                task.status,
+                task.attempt,
+                task.failures,
+                self.reference.upstreams_left(task),
+                task.memory,
+                task.queue,
+            )
             for task in self.reference.tasks.values()
         }
         assert told == expected
@@ -387,7 +421,7 @@ class SideBySide(RuleBasedStateMachine):
                     task_id,
                     0,
                     shape["array"],
-                    (shape["resources"], 0),
+                    shape["resources"],
                     0,
                     shape["scale"],
                     shape["priority"],
@@ -463,9 +497,9 @@ TestSideBySide = SideBySide.TestCase
 
 def test_the_reference_itself_follows_the_design() -> None:
     """A sanity check of the model: two tasks, one behind the other, a limit of one."""
-    reference = Reference(1, {1: None}, {1: 10})
-    first = RefTask(1, 0, 1, (1, 0), 0, 0.0, 0, frozenset(), 3)
-    reference.load([first, RefTask(2, 0, 1, (1, 0), 0, 0.0, 0, frozenset({1}), 3)])
+    reference = Reference(1, {1: None}, {1: Asked(10)})
+    first = RefTask(1, 0, 1, 1, 0, 0.0, 0, frozenset(), 3)
+    reference.load([first, RefTask(2, 0, 1, 1, 0, 0.0, 0, frozenset({1}), 3)])
     batch = reference.take(500)
     assert batch is not None
     assert batch.task_ids == [1]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swarmd.core.model import QueueLimits
 from swarmd.core.status import RunStatus, TaskStatus
 from swarmd.core.update import StateUpdate, StatusGroup, TaskStatuses
 
@@ -101,6 +102,7 @@ NOW, LATER = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
         StateUpdate(array_limits={1: None}),
         StateUpdate(workflow_run_status="R"),
         StateUpdate(sync_time=NOW),
+        StateUpdate(queue_limits=[QueueLimits("c", "q")]),
     ],
 )
 def test_an_update_is_true_when_it_says_anything(update):
@@ -110,9 +112,12 @@ def test_an_update_is_true_when_it_says_anything(update):
 
 
 def test_where_two_updates_disagree_the_other_wins():
-    one = StateUpdate({1: "Q", 2: "Q"}, 5, {1: 1, 2: 2}, "R", NOW)  # type: ignore[arg-type]
-    other = StateUpdate({2: "D"}, 0, {2: None}, "S", LATER)  # type: ignore[arg-type]
-    assert one.merge(other) == StateUpdate({1: "Q", 2: "D"}, 0, {1: 1, 2: None}, "S", LATER)  # type: ignore[arg-type]
+    queues = [QueueLimits("c", "a"), QueueLimits("c", "b")]
+    new = QueueLimits("c", "b", cores=5)
+    one = StateUpdate({1: "Q", 2: "Q"}, 5, {1: 1, 2: 2}, "R", NOW, queues)  # type: ignore[arg-type]
+    other = StateUpdate({2: "D"}, 0, {2: None}, "S", LATER, [new])  # type: ignore[arg-type]
+    both = StateUpdate({1: "Q", 2: "D"}, 0, {1: 1, 2: None}, "S", LATER, [queues[0], new])  # type: ignore[arg-type]
+    assert one.merge(other) == both
     assert one.task_statuses == {1: "Q", 2: "Q"}
 
 

@@ -21,8 +21,8 @@ from typing import Any
 
 from swarmd.config import DaemonConfig
 from swarmd.core.errors import SwarmdError
-from swarmd.daemon import Daemon, _gateways
-from swarmd.gateways.contract import ServerGateway
+from swarmd.daemon import Daemon
+from swarmd.gateways.catalogue import made_gateways
 from swarmd.host import swarm as hosted
 from swarmd.journal import faults, journal
 from swarmd.journal.encoding import decode
@@ -76,7 +76,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
     config = DaemonConfig(
         listen=[f"unix:{home}/daemon.sock"], state_dir=state, ready_json=True, local_cores=arguments.local_cores
     )
-    gateways: dict[str, ServerGateway] = _gateways(config, state / "logs")
+    gateways = made_gateways(config)
     if arguments.engine:
         gateways["recording"] = RecordingGateway(arguments.engine)
     await Daemon(config, gateways=gateways).run()

@@ -13,7 +13,7 @@ from tests.crash.torture import Entry, Outcome, Plan, array_of, compare, torture
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("gateway", ["local", "pull"])
+@pytest.mark.parametrize("gateway", ["local", "pull", "remote"])
 def test_a_workflow_under_kills_is_done_once_and_in_order(gateway: str):
     outcome = tortured(Plan(gateway, seed=1, tasks=240, kills=6, seconds=12, sleep=0.1))
     assert list(outcome.problems()) == []

@@ -5,8 +5,6 @@ Tasks append lines to a record, `TASK ATTEMPT EVENT NANOSECONDS`, so that no dae
 """
 
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -17,7 +15,8 @@ from pathlib import Path
 import grpc
 
 from swarmd._pb.swarm.v1 import swarm_pb2, swarm_service_pb2, task_pb2
-from tests.crash.restarting import ROOT, RestartedDaemon, calling, restarted
+from tests.crash.restarting import RestartedDaemon, calling, restarted
+from tests.crash.surroundings import SURROUNDINGS
 from tests.daemon import short_home
 
 SWARM = "torture"
@@ -31,8 +30,6 @@ LOAD_SECONDS = 0.1
 """About how long a load takes: the daemon is killed during each."""
 STUCK_SECONDS = 120.0
 """So long nothing happens before it counts as stuck."""
-MAX_ATTEMPTS = {"local": 2, "pull": 100}
-"""Local tasks survive their daemon, so that only what is meant to fail may; what a client runs dies with it."""
 SWARM_LIMIT = 8
 ARRAY_LIMITS = {1: 5, 2: 3, 3: 8, 4: 1}
 """Of each array; all of them together would be more than the swarm may."""
@@ -53,6 +50,7 @@ class Plan:
     """What is to be done, and to whom."""
 
     gateway: str
+    """One of SURROUNDINGS."""
     seed: int
     tasks: int
     kills: int
@@ -70,7 +68,8 @@ class Outcome:
     """What came of it."""
 
     daemons_killed: int = 0
-    clients_killed: int = 0
+    others_killed: int = 0
+    """Clients or engines."""
     tasks: int = 0
     seconds: float = 0.0
     most_at_once: int = 0
@@ -81,7 +80,7 @@ class Outcome:
 
     @property
     def kills(self) -> int:
-        return self.daemons_killed + self.clients_killed
+        return self.daemons_killed + self.others_killed
 
     @property
     def is_good(self) -> bool:
@@ -95,7 +94,7 @@ class Outcome:
         """Both together."""
         return Outcome(
             self.daemons_killed + other.daemons_killed,
-            self.clients_killed + other.clients_killed,
+            self.others_killed + other.others_killed,
             self.tasks + other.tasks,
             self.seconds + other.seconds,
             max(self.most_at_once, other.most_at_once),
@@ -155,7 +154,8 @@ class Torture:
         self._random = random.Random(plan.seed)
         self._home = home
         self._daemon = daemon
-        self._client: subprocess.Popen[bytes] | None = None
+        self._environment = {"TORTURE_RECORD": str(self.record), "TORTURE_SLEEP": str(plan.sleep)}
+        self._beside = SURROUNDINGS[plan.gateway](home, daemon.address, self._environment, plan.sleep)
         self._outcome = Outcome(tasks=plan.tasks)
 
     @property
@@ -167,13 +167,14 @@ class Torture:
         begun = time.monotonic()
         try:
             self._start_daemon()
+            self._ensure_others()
             self._load()
             self._kill_again_and_again(begun + self._plan.seconds)
             self._finish()
             self._outcome.seconds = time.monotonic() - begun
             self._compare()
         finally:
-            self._kill_client()
+            self._beside.close()
         return self._outcome
 
     def _start_daemon(self) -> None:
@@ -196,18 +197,18 @@ class Torture:
     def _load(self) -> None:
         """Under kills, too: a request that was not answered is sent again."""
         plan = self._plan
-        environment = {"TORTURE_RECORD": str(self.record), "TORTURE_SLEEP": str(plan.sleep)}
         swarm = swarm_pb2.Swarm(
             swarm_id=SWARM,
-            gateway=plan.gateway,
-            autopilot=plan.gateway == "local",
-            environment=environment,
+            gateway=self._beside.gateway,
+            gateway_options=self._beside.gateway_options,
+            autopilot=self._beside.autopilot,
+            environment=self._environment,
             max_concurrently_running=SWARM_LIMIT,
         )
         create = swarm_service_pb2.CreateSwarmRequest(swarm=swarm, request_id="create")
         with calling(self._daemon.address) as stubs:
             stubs.swarms.CreateSwarm(create, timeout=SECONDS)
-        for request in load_requests(plan.tasks, MAX_ATTEMPTS[plan.gateway]):
+        for request in load_requests(plan.tasks, self._beside.max_attempts):
             victim = self._daemon.process
             killing = threading.Timer(self._random.uniform(0.0, LOAD_SECONDS), victim.kill)
             killing.start()
@@ -237,12 +238,12 @@ class Torture:
 
     def _kill_again_and_again(self, until: float) -> None:
         while time.monotonic() < until and self._outcome.kills < self._plan.kills and not self._is_finished():
-            self._ensure_client()
+            self._ensure_others()
             time.sleep(self._random.uniform(SHORTEST_LIFE, LONGEST_LIFE))
-            victim = self._random.random() if self._plan.gateway == "pull" else 1.0
+            victim = self._random.random() if self._beside.is_mortal else 1.0
             if victim < 0.6:
-                self._kill_client()
-                self._outcome.clients_killed += 1
+                self._beside.kill(self._random)
+                self._outcome.others_killed += 1
             if victim > 0.4:
                 self._kill_daemon()
             self._show()
@@ -251,30 +252,17 @@ class Torture:
         self._daemon.process.kill()
         self._next_daemon()
 
-    def _ensure_client(self) -> None:
-        if self._plan.gateway != "pull" or (self._client is not None and self._client.poll() is None):
-            return
-        if self._client is not None and self._client.returncode:
-            said = (self._home / "client.stderr").read_text().splitlines()[-1:]
-            self._outcome.broken.append(f"the client ended by itself: {said}")
-        command = [sys.executable, "-m", "tests.crash.pulling_client", self._daemon.address, str(self._home)]
-        with (self._home / "client.stderr").open("ab") as errors:
-            self._client = subprocess.Popen(
-                [*command, str(self._plan.sleep)], cwd=ROOT, stdin=subprocess.DEVNULL, stderr=errors
-            )
-
-    def _kill_client(self) -> None:
-        if self._client is not None:
-            self._client.kill()
-            self._client.wait()
-            self._client = None
+    def _ensure_others(self) -> None:
+        wrong = self._beside.ensure()
+        if wrong:
+            self._outcome.broken.append(wrong)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def _finish(self) -> None:
         last, since = -1, time.monotonic()
         while not self._is_finished():
-            self._ensure_client()
+            self._ensure_others()
             time.sleep(0.2)
             size = self.record.stat().st_size if self.record.exists() else 0
             if size != last:

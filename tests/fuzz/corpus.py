@@ -85,6 +85,12 @@ def _updates() -> dict[str, Message]:
                 state_pb2.ArrayLimit(array_id=2),
             ],
         ),
+        "queues": state_pb2.StateUpdate(
+            queue_limits=[
+                task_pb2.QueueLimits(cluster="c", queue="q", cores=4, memory_mib=100, runtime=Duration(seconds=60)),
+                task_pb2.QueueLimits(),
+            ]
+        ),
         "run": state_pb2.StateUpdate(
             workflow_run_status=state_pb2.WORKFLOW_RUN_STATUS_RUNNING, sync_time=Timestamp(seconds=1_700_000_000)
         ),
@@ -118,6 +124,7 @@ def _loads() -> dict[str, Message]:
                     memory_mib=64,
                     runtime=Duration(seconds=60),
                     extra={"account": "a"},
+                    fallback_queues=["long", ""],
                 )
             ],
         ),
@@ -162,6 +169,7 @@ def _swarms() -> dict[str, Message]:
     full = swarm(
         swarm_id="t", display_name="a swarm", max_concurrently_running=7, paused=True, fail_fast=True, gateway="pull",
         workflow_run_status=state_pb2.WORKFLOW_RUN_STATUS_BOUND, working_directory="/tmp", environment={"A": "b"},
+        gateway_options={"partition": "short"},
     )  # fmt: skip
     selector = task_pb2.TaskSelector
     return {

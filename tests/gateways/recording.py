@@ -1,6 +1,7 @@
 """Batches to give to a gateway, and a record of what it reports."""
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ def batch_of(
         Task(first_id + place, 7, resources.task_resources_id, name=name, command=command, attempt=attempt - 1)
         for place, command in enumerate(commands)
     ]
-    state = SwarmState(swarm_id)
+    state = SwarmState(swarm_id, batch_prefix=f"{swarm_id}-{secrets.token_hex(4)}")
     state.load([Array(7, command="true")], [resources], tasks)
     batch = state.take_batch()
     assert batch is not None
@@ -45,6 +46,9 @@ def batch_of(
 
 class Record:
     """Everything a gateway said, in order."""
+
+    patience = PATIENCE
+    """Seconds that it waits for something to be said."""
 
     def __init__(self) -> None:
         self.updates: list[tuple[str, StateUpdate]] = []
@@ -71,7 +75,7 @@ class Record:
         return end
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(self.patience):
             while not condition():
                 self._more.clear()
                 await self._more.wait()

@@ -3,13 +3,25 @@
 import asyncio
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from swarmd.core.columns import TaskColumns
-from swarmd.core.errors import AlreadyExistsError, NotFoundError, StorageError, StorageFullError, UnavailableError
-from swarmd.core.events import SwarmSettings
+from swarmd.core.errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    InvalidInputError,
+    NotFoundError,
+    StorageError,
+    StorageFullError,
+    UnavailableError,
+)
+from swarmd.core.events import Configured, SwarmSettings
 from swarmd.core.loading import Load
 from swarmd.core.model import Array, TaskResources
+from swarmd.core.selecting import Selector
+from swarmd.core.update import StateUpdate
+from swarmd.gateways.catalogue import Gateways
 from swarmd.gateways.pull import PullGateway
 from swarmd.host.registry import Registry
 from swarmd.host.swarm import HostedSwarm
@@ -72,13 +84,149 @@ async def test_batch_ids_never_come_again_also_for_a_swarm_of_the_same_name():
         registry.get("s")
 
 
-async def test_the_local_gateway_alone_has_a_folder_for_output():
-    local, other = Engine(), Engine()
-    local.name = "local"
-    registry = Registry({"local": local, "engine": other}, log_directory=Path("/logs"))
+async def test_the_gateway_says_where_output_is(monkeypatch):
+    with_logs, other = Engine(), Engine()
+    monkeypatch.setattr(with_logs, "output_directory", lambda swarm_id: Path("/logs", swarm_id))
+    registry = Registry({"with-logs": with_logs, "engine": other})
 
-    assert (await registry.create(SwarmSettings("a", gateway="local"))).log_directory == Path("/logs/a")
+    assert (await registry.create(SwarmSettings("a", gateway="with-logs"))).log_directory == Path("/logs/a")
     assert (await registry.create(SwarmSettings("b", gateway="engine"))).log_directory is None
+
+
+async def test_a_gateway_that_cannot_be_used_here_gets_no_swarm(monkeypatch):
+    engine = Engine()
+
+    async def trouble():
+        return "its program `engine` is not installed; install it"
+
+    monkeypatch.setattr(engine, "trouble", trouble)
+    registry = Registry({"engine": engine})
+    with pytest.raises(FailedPreconditionError) as error:
+        await registry.create(SwarmSettings("a", gateway="engine"))
+    assert error.value.reason == "GATEWAY_UNUSABLE"
+    assert error.value.message == (
+        "swarm.gateway: 'engine' cannot be used here: its program `engine` is not installed; install it"
+    )
+    assert registry.all() == []
+
+
+async def test_a_gateway_that_is_made_late_is_started_once_when_the_first_swarms_need_it():
+    made = []
+
+    def make() -> Engine:
+        made.append(Engine())
+        return made[-1]
+
+    registry = Registry(Gateways({"engine": Engine()}, {"late": make}))
+    await registry.start()
+    assert made == []
+    names = ("a", "b", "c")
+    await asyncio.gather(*(registry.create(SwarmSettings(name, gateway="late")) for name in names))
+    (late,) = made
+    assert sorted(late.swarms) == sorted(names)
+    assert late.report == registry.report
+    await registry.close()
+    assert late.closed
+
+
+async def test_a_gateway_that_does_not_start_keeps_nobody_from_starting_and_takes_no_swarm(monkeypatch):
+    broken = Engine()
+
+    async def start(report):
+        raise KeyError("a fault of its own")
+
+    monkeypatch.setattr(broken, "start", start)
+    registry = Registry({"engine": Engine(), "broken": broken})
+    await registry.start()
+    await with_tasks(registry, "s", 1)
+    with pytest.raises(FailedPreconditionError, match="could not be started: KeyError: 'a fault of its own'"):
+        await registry.create(SwarmSettings("t", gateway="broken"))
+
+
+async def test_a_gateway_that_does_not_close_leaves_journals_whole(tmp_path, monkeypatch):
+    directory = StateDirectory(tmp_path)
+    directory.claim()
+    engine = Engine()
+
+    async def close():
+        raise KeyError("a fault of its own")
+
+    monkeypatch.setattr(engine, "close", close)
+    registry = Registry({"engine": engine}, directory=directory)
+    swarm = await with_tasks(registry, "s", 2)
+    swarm.report(news("D", [1]))
+    await registry.close()
+    directory.release()
+
+    directory.claim()
+    after = Registry({"engine": Engine()}, directory=directory)
+    await after.recover()
+    assert statuses(after.get("s").state) == "DG"
+    await after.close()
+    directory.release()
+
+
+async def test_options_that_the_gateway_does_not_take_refuse_the_swarm(monkeypatch):
+    engine = Engine()
+
+    async def add_swarm(swarm):
+        assert swarm.options == {"queu": "long"}
+        raise InvalidInputError("swarm.gateway_options: 'queu' is no option", field="swarm.gateway_options")
+
+    monkeypatch.setattr(engine, "add_swarm", add_swarm)
+    registry = Registry({"engine": engine})
+    with pytest.raises(InvalidInputError, match="queu"):
+        await registry.create(SwarmSettings("a", gateway="engine", gateway_options={"queu": "long"}))
+    assert registry.all() == []
+
+
+async def test_the_gateway_hears_that_a_swarm_is_finished_once_for_each_time_it_is(monkeypatch):
+    monkeypatch.setattr("swarmd.host.engine.FIRST_RETRY_SECONDS", 0.01)
+    engine, told = Engine(), []
+
+    async def swarm_finished(swarm_id, *, succeeded):
+        told.append((swarm_id, succeeded))
+        if len(told) == 1:
+            raise OSError("the engine is away")
+
+    monkeypatch.setattr(engine, "swarm_finished", swarm_finished)
+    registry = Registry({"engine": engine})
+    swarm = await with_tasks(registry, "s", 2)
+    await swarm.tick(None, None)
+    swarm.apply(news("D", [1]))
+    await asyncio.sleep(0.05)
+    assert told == []
+    swarm.apply(news("F", [2]))
+    await settled(lambda: len(told) == 2, "the second try")
+    await swarm.configure(Configured(paused=True))
+    await asyncio.sleep(0.05)
+    assert told == [("s", False)] * 2
+
+    await swarm.configure(Configured(paused=False))
+    await swarm.reset(Selector(task_ids=np.array([2])), include_downstreams=False, reason="")
+    await swarm.tick(None, None)
+    swarm.apply(news("D", [2]))
+    await settled(lambda: len(told) == 3, "the second end")
+    assert told[-1] == ("s", True)
+
+
+async def test_what_the_engine_says_of_a_task_is_part_of_its_explanation(monkeypatch):
+    engine = Engine()
+    monkeypatch.setattr(engine, "standing", lambda swarm_id, task_id, attempt: f"job {task_id}_{attempt} is PENDING")
+    registry = Registry({"engine": engine})
+    swarm = await with_tasks(registry, "s", 2)
+    swarm.apply(StateUpdate(max_concurrently_running=1))
+    assert "engine says" not in swarm.explain(1).summary
+    await swarm.tick(None, None)
+
+    assert swarm.explain(1).summary == "It is QUEUED, in attempt 1. The engine says: job 1_1 is PENDING."
+    assert "engine says" not in swarm.explain(2).summary
+
+    def fails(swarm_id, task_id, attempt):
+        raise KeyError(task_id)
+
+    monkeypatch.setattr(engine, "standing", fails)
+    assert swarm.explain(1).summary == "It is QUEUED, in attempt 1."
 
 
 async def test_drain_waits_for_calls_within_the_grace_time_refuses_what_is_new_and_closes_the_gateways():
@@ -130,7 +278,7 @@ async def test_loads_of_one_swarm_wait_for_each_other_and_other_events_do_not():
 
 async def test_a_gateway_that_cannot_be_told_keeps_nobody_from_starting(tmp_path, monkeypatch):
     """Its engine may be away just now: it is told again later."""
-    monkeypatch.setattr("swarmd.host.swarm.FIRST_RESUME_SECONDS", 0.01)
+    monkeypatch.setattr("swarmd.host.engine.FIRST_RETRY_SECONDS", 0.01)
     directory = StateDirectory(tmp_path)
     directory.claim()
     before = Registry({"engine": Engine()}, directory=directory)

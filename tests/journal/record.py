@@ -1,6 +1,8 @@
 """Records a journal of the present version, to be replayed by every version that comes after it.
 
-    python -m tests.journal.record          before each release: writes recorded/VERSION/, and never over one
+    python -m tests.journal.record [NAME]   before each release: writes recorded/VERSION/, and never over one
+
+NAME takes the place of the version when a format was raised between two releases.
 
 A recording holds two swarms, `events` as a kill left it, with its log, and `snapshot` with a snapshot in the middle,
 and `expected.json`, which says what they are when they come back.
@@ -48,6 +50,7 @@ def account_of(swarm: Swarm) -> dict[str, Any]:
         "arrays": [asdict(array) for array in state.table.arrays],
         "array_limits": state.table.usage.limits().tolist(),
         "task_resources": [asdict(each) for each in state.table.resources],
+        "queue_limits": [asdict(each) for each in state.table.queues.known.values()],
         "batches": [
             [known.batch.batch_id, known.batch.task_ids.tolist(), known.in_doubt, known.doubt, known.request_id]
             for known in [*state.open_batches.values(), *state.reservations.handed_out.values()]
@@ -93,5 +96,6 @@ def _with_snapshot(place: Path, life: Life) -> SwarmStore:
 
 
 if __name__ == "__main__":
-    record(RECORDED / __version__)
-    sys.stdout.write(f"{RECORDED / __version__}\n")
+    folder = RECORDED / (sys.argv[1] if len(sys.argv) > 1 else __version__)
+    record(folder)
+    sys.stdout.write(f"{folder}\n")

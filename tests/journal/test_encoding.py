@@ -1,5 +1,6 @@
 """Events as bytes: each comes back as what it was, and bytes that are none are told as damage."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import get_args
 from unittest.mock import patch
@@ -23,7 +24,10 @@ from swarmd.core.events import (
     TickAnswered,
     Updated,
 )
+from swarmd.core.model import QueueLimits, TaskResources
 from swarmd.core.status import RunStatus
+from swarmd.core.swarm import Swarm
+from swarmd.core.update import StateUpdate
 from swarmd.journal.encoding import decode, encode
 from tests.core.builders import news
 from tests.core.test_freezing import CREATED, lived, plain, steps, told_again
@@ -53,12 +57,13 @@ def test_a_long_life_holds_every_kind_of_event():
     limit=st.integers(0, 2**31 - 1),
     status=st.sampled_from(RunStatus),
     environment=st.dictionaries(st.sampled_from(["LANG", "PATH", "ö"]), st.sampled_from(["", "C", "a=b", "☠"])),
+    options=st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
 )
-def test_the_first_event_comes_back_in_every_field(texts, directory, flags, limit, status, environment):
+def test_the_first_event_comes_back_in_every_field(texts, directory, flags, limit, status, environment, options):
     swarm_id, name, gateway, token, asked = texts
     paused, autopilot, fail_fast = flags
     of = SwarmSettings(
-        swarm_id, name, limit, paused, autopilot, fail_fast, gateway or "local", status, directory, environment
+        swarm_id, name, limit, paused, autopilot, fail_fast, gateway or "local", status, directory, environment, options
     )
     created = Created(of, token, asked, asked)
     assert decode(encode(created)) == created
@@ -83,6 +88,39 @@ def test_what_is_empty_stays_apart_from_what_is_not_there(event):
 def test_news_comes_back_with_ids_attempts_and_reason(status):
     event = Updated(news(status, [1, 2**62, 3], [1, 2, 2**31 - 1], "gestört"))
     assert plain(decode(encode(event))) == plain(event)
+
+
+@settings(max_examples=200, deadline=timedelta(seconds=5))
+@given(
+    st.builds(
+        QueueLimits,
+        st.text(max_size=5),
+        st.text(max_size=5),
+        st.none() | st.integers(1, 2**31 - 1),
+        st.none() | st.integers(1, 2**31 - 1),
+        st.none() | st.floats(1e-9, 315_576_000_000.0),
+    )
+)
+def test_what_queues_can_hold_comes_back_as_it_was_applied(limits):
+    """A journal keeps times to the nanosecond: what is applied at once must be no more exact than that."""
+    applied, replayed = Swarm(CREATED, 0.0), Swarm(CREATED, 0.0)
+    event = applied.check(Updated(StateUpdate(queue_limits=[limits])))
+    applied.apply(event, 1.0)
+    replayed.apply(decode(encode(event)), 1.0)
+    (kept,) = applied.state.table.queues.known.values()
+    assert list(replayed.state.table.queues.known.values()) == [kept]
+    assert replace(kept, runtime_seconds=limits.runtime_seconds) == limits
+    assert kept.runtime_seconds == pytest.approx(limits.runtime_seconds, abs=1e-9)
+
+
+def test_resources_come_back_in_every_field():
+    resources = [
+        TaskResources(1, "c", "q", 4, 512, 90.5, {"account": "x"}, ("long", "", "größer")),
+        TaskResources(2),
+    ]
+    decoded = decode(encode(Loaded("load", [], resources)))
+    assert isinstance(decoded, Loaded)
+    assert decoded.task_resources == resources
 
 
 # -- damage ------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from swarmd.core.errors import InvalidInputError
 from swarmd.journal.exporting import exported, imported, write_lines
 from swarmd.journal.store import SwarmStore
 from tests.core.test_freezing import lived
+from tests.journal.record import RECORDED
 from tests.journal.stores import after_a_crash, stored, swarm_after
 
 
@@ -42,11 +44,18 @@ def test_what_was_exported_whole_is_the_same_swarm_again(tmp_path, snapshot_afte
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_snapshot_of_the_first_format_is_exported_and_taken_in(tmp_path):
+    recorded = SwarmStore(Path(shutil.copytree(RECORDED / "0.1.0" / "snapshot", tmp_path / "s")))
+    lines, problems = lines_of(recorded)
+    assert problems == []
+    assert differences(recorded.recover().swarm, taken_in(lines, tmp_path / "again").recover().swarm) == []
+
+
 def test_every_line_is_json_that_people_can_read(tmp_path):
     store = stored(tmp_path / "s", lived().told, snapshot_after=40)
     store.rest()
     lines = [json.loads(line) for line in lines_of(store)[0]]
-    assert lines[0] == {"journal": {"swarm_id": "s", "format": 1}}
+    assert lines[0] == {"journal": {"swarm_id": "s", "format": 2}}
     status = next(line for line in lines if line.get("column") == "status")
     assert set(status["values"]) <= set(range(9))
     assert all({"seq", "at", "event"} == set(line) for line in lines if "event" in line)

@@ -28,6 +28,15 @@ def copied(version: str, kind: str, to: Path) -> SwarmStore:
     return SwarmStore(Path(shutil.copytree(RECORDED / version / kind, to / kind)))
 
 
+def as_far_as_recorded(now: Any, then: Any) -> Any:
+    """Without the fields that later versions added."""
+    if isinstance(now, dict) and isinstance(then, dict):
+        return {name: as_far_as_recorded(now[name], then[name]) if name in now else None for name in then}
+    if isinstance(now, list) and isinstance(then, list) and len(now) == len(then):
+        return [as_far_as_recorded(*each) for each in zip(now, then, strict=True)]
+    return now
+
+
 @pytest.mark.parametrize("kind", ["events", "snapshot"])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_recorded_journal_comes_back_as_it_was(version, kind, tmp_path):
@@ -36,14 +45,17 @@ def test_a_recorded_journal_comes_back_as_it_was(version, kind, tmp_path):
     assert (recovered.seq, recovered.lost, recovered.warnings) == (told["seq"], 0, [])
     account = account_of(recovered.swarm)
     for part, value in told["swarm"].items():
-        assert account[part] == value, part
+        assert as_far_as_recorded(account[part], value) == value, part
     assert inconsistencies(recovered.swarm.state) == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_with_a_snapshot_and_without_one_it_is_the_same_swarm(version, tmp_path):
     one, other = (copied(version, kind, tmp_path).recover().swarm for kind in ("events", "snapshot"))
-    assert differences(one, other) == []
+    found = differences(one, other)
+    if expected(version)["formats"]["snapshot"] < 2:  # it did not keep what attempts had asked for
+        found = [each for each in found if not each.startswith("history.resources differs")]
+    assert found == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -173,7 +173,7 @@ def test_a_snapshot_of_a_newer_version_is_told(path, monkeypatch):
         write_snapshot(path, 5, some_sections())
     with pytest.raises(DamagedError) as caught:
         read_snapshot(path)
-    sentence = f"{path} was written by a newer version of swarmd (format 7; this one reads up to 1)"
+    sentence = f"{path} was written by a newer version of swarmd (format 7; this one reads up to {snapshot.FORMAT})"
     assert caught.value.message == sentence
 
 

@@ -9,6 +9,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from swarmd._pb.swarm.v1 import array_pb2, state_pb2, swarm_pb2, task_pb2
 from swarmd._pb.swarm.v1 import swarm_service_pb2 as pb
+from swarmd.core.freezing import freeze
+from swarmd.journal.journal import SwarmJournal
 from tests.host.engine import Engine, Gate, settled
 from tests.rpc.harness import Rpc, a_task, refused, serving, whole
 
@@ -74,6 +76,14 @@ async def test_a_swarm_id_that_cannot_be_is_refused(rpc: Rpc, swarm_id: str):
         ({"working_directory": "here"}, "INVALID_ARGUMENT", "INVALID_INPUT", "swarm.working_directory"),
         ({"environment": {"A=B": "1"}}, "INVALID_ARGUMENT", "INVALID_INPUT", "swarm.environment"),
         ({"environment": {"A": "x" * 70_000}}, "RESOURCE_EXHAUSTED", "TEXT_TOO_LONG", "swarm.environment"),
+        (
+            {"gateway_options": {str(number): "" for number in range(65)}},
+            "INVALID_ARGUMENT",
+            "INVALID_VALUE",
+            "swarm.gateway_options",
+        ),
+        ({"gateway_options": {"k" * 1025: ""}}, "RESOURCE_EXHAUSTED", "TEXT_TOO_LONG", "swarm.gateway_options key"),
+        ({"gateway_options": {"k": "é" * 513}}, "RESOURCE_EXHAUSTED", "TEXT_TOO_LONG", "swarm.gateway_options[k]"),
         ({"workflow_run_status": 77}, "INVALID_ARGUMENT", "INVALID_STATUS", "swarm.workflow_run_status"),
         ({"gateway": "pull", "autopilot": True}, "FAILED_PRECONDITION", "AUTOPILOT_NEEDS_ENGINE", "swarm.autopilot"),
     ],
@@ -84,6 +94,24 @@ async def test_a_setting_that_cannot_be_is_refused_and_makes_nothing(
     with refused(code, reason, field):
         await rpc.create("s", **settings)
     assert rpc.registry.all() == []
+
+
+@pytest.mark.parametrize("with_snapshot", [False, True])
+async def test_the_options_for_the_gateway_are_there_after_a_restart_too(home: Path, with_snapshot: bool):
+    """As many as there may be, each as long as it may be."""
+    options = {f"{number:02}" + "ö" * 511: "☠" * 341 for number in range(64)}
+    async with serving(home) as rpc:
+        made = await rpc.create("s", gateway_options=options)
+        assert dict(made.gateway_options) == options == rpc.engine.swarms["s"].options
+        if with_snapshot:
+            journal = rpc.hosted("s").journal
+            assert isinstance(journal, SwarmJournal)
+            journal.store.switch(await asyncio.to_thread(journal.store.prepare_segment))
+            await asyncio.to_thread(journal.store.keep_snapshot, 1, freeze(rpc.hosted("s").swarm))
+    async with serving(home) as rpc:
+        assert dict((await rpc.get("s")).gateway_options) == options
+        assert rpc.engine.swarms["s"].options == options
+        assert dict((await rpc.swarms.ListSwarms(pb.ListSwarmsRequest())).swarms[0].gateway_options) == options
 
 
 async def test_a_taken_id_is_refused(rpc: Rpc):

@@ -5,14 +5,17 @@ import base64
 
 import pytest
 
-from swarmd._pb.swarm.v1 import array_pb2, task_pb2
+from swarmd._pb.swarm.v1 import array_pb2, batch_pb2, task_pb2
 from swarmd._pb.swarm.v1 import swarm_service_pb2 as pb
+from swarmd.core.model import QueueLimits
+from swarmd.core.update import StateUpdate
 from swarmd.gateways.contract import BatchRefusedError
 from tests.host.engine import Gate, settled
-from tests.rpc.harness import Rpc, a_chunk, a_task, refused, status_value, whole
+from tests.rpc.harness import Rpc, a_chunk, a_task, duration, refused, status_value, update, whole
 
 Selector = task_pb2.TaskSelector
 Kind = pb.Obstacle.Kind
+LARGER_QUEUES = (("middle", 2), ("long", 8))
 
 
 async def ids(rpc: Rpc, page_size: int = 0, **filters: object) -> list[int]:
@@ -37,6 +40,56 @@ async def kinds(rpc: Rpc, task_id: int) -> list[int]:
     assert told.summary
     assert all(each.message for each in told.obstacles)
     return [each.kind for each in told.obstacles]
+
+
+async def test_every_attempt_says_what_it_asked_for(rpc: Rpc):
+    """Grown by the scales, capped by the queue, moved on to a fallback queue, and back in the limits of that one."""
+    await rpc.create()
+    chunk = a_chunk(
+        [a_task(1, max_attempts=10, resource_scales={"memory": 0.5, "runtime": 1.0, "cores": 1.0})], arrays=[1]
+    )
+    chunk.task_resources.add(
+        task_resources_id=1, cluster="c", queue="short", cores=1, memory_mib=100, runtime=duration(60),
+        extra={"account": "x"}, fallback_queues=["middle", "long"],
+    )  # fmt: skip
+    await rpc.add(chunk)
+    limits = task_pb2.QueueLimits
+    await rpc.apply(
+        update(1, queue_limits=[limits(cluster="c", queue="short", memory_mib=160, runtime=duration(120))]),
+        update(2, queue_limits=[limits(cluster="c", queue=queue, cores=most) for queue, most in LARGER_QUEUES]),
+    )
+    handed_out: list[batch_pb2.Batch] = []
+    for _ in range(5):
+        handed_out += (await rpc.tick(view=batch_pb2.BATCH_VIEW_FULL)).batches
+        await rpc.tell("RUNNING", 1)
+        await rpc.tell("ADJUSTING_RESOURCES", 1)
+    told = await explain(rpc, 1)
+    shown = [each.task_resources for each in told.attempts]
+    assert [(each.queue, each.cores, each.memory_mib, each.runtime.seconds) for each in shown] == [
+        ("short", 1, 100, 60),
+        ("short", 2, 150, 120),
+        ("long", 4, 225, 240),
+        ("long", 8, 338, 480),
+        ("long", 8, 507, 960),
+    ]
+    assert [each.task_resources_id for each in shown] == [1, *range((1 << 40) + 1, (1 << 40) + 5)]
+    assert all(dict(each.extra) == {"account": "x"} and len(each.fallback_queues) == 2 for each in shown)
+    assert [batch.task_resources for batch in handed_out] == shown
+    assert told.summary.endswith("capped by queue 'long' of cluster 'c': an attempt asks for at most 8 cores.")
+
+
+async def test_what_the_gateway_tells_of_its_queues_counts_and_what_makes_no_sense_harms_nothing(rpc: Rpc):
+    await rpc.create()
+    chunk = a_chunk([a_task(1, resource_scales={"cores": 1.0})], arrays=[1])
+    chunk.task_resources.add(task_resources_id=1, cores=2)
+    await rpc.add(chunk)
+    assert rpc.engine.report is not None
+    rpc.engine.report("s", StateUpdate(queue_limits=[QueueLimits(cores=3)]))
+    rpc.engine.report("s", StateUpdate(queue_limits=[QueueLimits(cores=0)]))
+    await rpc.tick()
+    await rpc.tell("ADJUSTING_RESOURCES", 1)
+    await rpc.tick()
+    assert [each.task_resources.cores for each in (await explain(rpc, 1)).attempts] == [2, 3]
 
 
 # -- looking -----------------------------------------------------------------------------------------------------------

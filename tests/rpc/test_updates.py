@@ -9,10 +9,10 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from swarmd._pb.swarm.v1 import scheduler_service_pb2 as pb
-from swarmd._pb.swarm.v1 import state_pb2
+from swarmd._pb.swarm.v1 import state_pb2, task_pb2
 from swarmd._pb.swarm.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from tests.host.engine import settled
-from tests.rpc.harness import PATIENCE, Rpc, a_task, group, status_value, update, whole
+from tests.rpc.harness import PATIENCE, Rpc, a_task, duration, group, status_value, update, whole
 
 
 async def test_a_message_is_answered_with_what_it_changed(rpc: Rpc):
@@ -44,6 +44,10 @@ async def test_an_invalid_message_changes_nothing_and_the_stream_goes_on(rpc: Rp
     assert (wrong.changed_count, wrong.revision + 1) == (0, right.revision)
     assert right.changed_count == 1
     assert (await rpc.task(1)).status == status_value("QUEUED"), "nothing of the wrong message was applied"
+
+
+def a_queue(**more: Any) -> task_pb2.QueueLimits:
+    return task_pb2.QueueLimits(**{"queue": "all", "cores": 4, **more})
 
 
 def wrong_updates() -> dict[str, tuple[state_pb2.StateUpdate, str, str]]:
@@ -96,6 +100,26 @@ def wrong_updates() -> dict[str, tuple[state_pb2.StateUpdate, str, str]]:
             "INVALID_VALUE",
             "update.sync_time",
         ),
+        "a queue without room": (
+            state_pb2.StateUpdate(queue_limits=[a_queue(), a_queue(memory_mib=-1)]),
+            "INVALID_VALUE",
+            "update.queue_limits[1].memory_mib",
+        ),
+        "a queue without time": (
+            state_pb2.StateUpdate(queue_limits=[a_queue(runtime=duration(-1))]),
+            "INVALID_VALUE",
+            "update.queue_limits[0].runtime",
+        ),
+        "a queue with a long name": (
+            state_pb2.StateUpdate(queue_limits=[a_queue(queue="q" * 257)]),
+            "TEXT_TOO_LONG",
+            "update.queue_limits[0].queue",
+        ),
+        "too many queues": (
+            state_pb2.StateUpdate(queue_limits=[a_queue(queue=str(number)) for number in range(1001)]),
+            "TOO_MANY_QUEUES",
+            "update.queue_limits",
+        ),
         "too many ids": (
             state_pb2.StateUpdate(task_statuses=[group("DONE", [1]), group("DONE", [1] * 100_000)]),
             "UPDATE_TOO_LARGE",
@@ -117,7 +141,7 @@ async def test_what_is_wrong_is_named_and_changes_nothing(rpc: Rpc, name: str):
     refused, good = await rpc.apply(mixed, update(2, ("RUNNING", [3])))
 
     assert refused.error.reason == reason
-    assert refused.error.code == {"TEXT_TOO_LONG": 8}.get(reason, 3) or refused.error.code == 5
+    assert refused.error.code == {"TEXT_TOO_LONG": 8, "TOO_MANY_QUEUES": 8}.get(reason, 3) or refused.error.code == 5
     assert refused.error.message
     if field:
         assert refused.error.field == field
@@ -125,6 +149,21 @@ async def test_what_is_wrong_is_named_and_changes_nothing(rpc: Rpc, name: str):
     after = await rpc.get()
     assert after.revision == before.revision + 1
     assert after.max_concurrently_running == before.max_concurrently_running
+
+
+async def test_what_queues_can_hold_is_a_change_once_and_shows_in_a_watch_without_more(rpc: Rpc):
+    await rpc.create()
+    await rpc.add(whole(1))
+    before = (await rpc.get()).revision
+    answers = await rpc.apply(*(update(number, queue_limits=[a_queue()]) for number in (1, 2)))
+    assert [(each.revision, each.changed_count, each.HasField("error")) for each in answers] == [
+        (before + 1, 0, False),
+        (before + 1, 0, False),
+    ]
+    call = rpc.watch(after_revision=before)
+    told = await call.read()
+    assert (told.revision, told.change.HasField("swarm"), len(told.change.task_statuses)) == (before + 1, True, 0)
+    call.cancel()
 
 
 async def test_stale_news_is_listed_and_the_rest_applies(rpc: Rpc):

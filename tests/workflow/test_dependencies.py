@@ -122,14 +122,16 @@ def test_a_cycle_is_found_exactly_when_there_is_one(edges):
 
 def test_a_large_dependency_goes_through_one_barrier_task(load, monkeypatch):
     monkeypatch.setattr(dependencies, "MAX_DIRECT_EDGES", 7)
-    plan = load(after("up").replace("name: w", "name: w\ndefaults: {resources: {queue: q, memory: 4G}}"))
+    plan = load(
+        after("up").replace("name: w", "name: w\ndefaults: {resources: {queue: q, memory: 4G, fallback_queues: [r]}}")
+    )
     barrier = plan.tasks[-1]
     assert plan.arrays[-1].name == barrier.name == "up -> down barrier"
     assert plan.arrays[-1].command == "true"
     assert barrier.upstream_task_ids == (1, 2, 3, 4)
     assert upstreams(plan)["down_n"] == (barrier.task_id,) == (7,)
     resources = plan.task_resources[barrier.task_resources_id - 1]
-    assert (resources.queue, resources.cores, resources.memory_mib) == ("q", 1, 0)
+    assert (resources.queue, resources.cores, resources.memory_mib, resources.fallback_queues) == ("q", 1, 0, ())
 
 
 def test_below_the_bound_there_is_no_barrier(load, monkeypatch):

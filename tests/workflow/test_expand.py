@@ -120,6 +120,28 @@ def test_resources_start_from_the_defaults_and_are_shared_when_equal(load):
     ]
 
 
+def test_queues_to_fall_back_to_come_from_the_defaults_too(load):
+    plan = load("""
+        name: w
+        defaults: {resources: {queue: short, fallback_queues: [long, big]}}
+        arrays:
+          a: {command: x}
+          b: {command: x, resources: {fallback_queues: []}}
+          c: {command: x, resources: {queue: other}}
+    """)
+    assert [(each.queue, each.fallback_queues) for each in plan.task_resources] == [
+        ("short", ("long", "big")),
+        ("short", ()),
+        ("other", ("long", "big")),
+    ]
+
+
+@pytest.mark.parametrize("written", ["long", "[1]", f"[{', '.join(['q'] * 17)}]", f"[{'q' * 257}]"])
+def test_queues_to_fall_back_to_that_are_none_are_named(refusal, written):
+    text = f"name: w\narrays: {{a: {{command: x, resources: {{fallback_queues: {written}}}}}}}"
+    assert refusal(text).startswith("flow.yaml:2: arrays.a.resources.fallback_queues")
+
+
 def test_settings_reach_the_plan(load, tmp_path):
     (tmp_path / "sub").mkdir()
     plan = load("""

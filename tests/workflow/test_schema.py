@@ -51,6 +51,7 @@ def test_the_example_study_is_valid(validator, study):
         {"command": "x", "parameters": {"a": [1, "b", True], "c": {"from": 1, "to": 3}}},
         {"command": "x", "resources": {"memory": "1.5G", "runtime": "1h30m", "cores": 2}},
         {"command": "x", "resources": {"memory": 500, "runtime": 1.5}},
+        {"command": "x", "resources": {"queue": "short", "fallback_queues": ["long", "big"]}},
     ],
 )
 def test_what_the_reader_takes_is_valid(validator, study, array):

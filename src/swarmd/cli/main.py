@@ -10,6 +10,7 @@ from swarmd.cli import (
     about,
     changing,
     debug,
+    gateways,
     health,
     journal,
     logs,
@@ -55,6 +56,7 @@ app.command("delete", rich_help_panel=CHANGING)(changing.delete)
 app.command("tick", rich_help_panel=CHANGING)(scheduling.tick)
 app.command("has-work", rich_help_panel=LOOKING)(scheduling.has_work)
 app.command("health", rich_help_panel=LOOKING)(health.health)
+app.command("gateways", rich_help_panel=LOOKING)(gateways.gateways)
 app.command("protos", rich_help_panel=OTHERS)(protos.protos)
 app.add_typer(journal.app, name="journal", rich_help_panel=OTHERS)
 app.add_typer(token.app, name="token", rich_help_panel=OTHERS)

@@ -1,5 +1,6 @@
 """`swarmd serve`: the daemon. `swarmd config`: its settings, and where each comes from."""
 
+import json
 import os
 import sys
 from typing import Any
@@ -22,7 +23,7 @@ def serve(**given: Any) -> None:
     _import_structlog_alone()
     from swarmd.daemon import serve as serve_until_stopped
 
-    raise typer.Exit(serve_until_stopped(settings.config, parent=parent))
+    raise typer.Exit(serve_until_stopped(settings.config, parent=parent, source=settings.sources["gateways"]))
 
 
 def _import_structlog_alone() -> None:
@@ -41,6 +42,9 @@ def config(*, json_output: options.Json = False, **given: Any) -> None:
     """Show the settings that `serve` with the same options would have here, and where each comes from."""
     settings = resolved(given)
     from swarmd.cli.output import Column, print_json, print_table
+    from swarmd.gateways.catalogue import made_gateways
+
+    made_gateways(settings.config, settings.sources["gateways"])  # which refuses what `serve` would refuse
 
     values = settings.config.model_dump(mode="json")
     if json_output:
@@ -51,8 +55,10 @@ def config(*, json_output: options.Json = False, **given: Any) -> None:
 
 
 def _shown(value: Any) -> str:
-    if value is None or value == []:
+    if value is None or value in ([], {}):
         return "-"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, dict):
+        return "; ".join(f"[{name}] {json.dumps(section)}" for name, section in value.items())
     return ", ".join(value) if isinstance(value, list) else str(value)

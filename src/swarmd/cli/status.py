@@ -129,7 +129,7 @@ def _fields(swarm: "swarm_pb2.Swarm") -> dict[str, str | Cell]:
         "blocked": Cell(blocked, "red"),
         "in doubt": Cell(count_of(counts.in_doubt, "task") if counts.in_doubt else "", "yellow"),
         "limit": f"{swarm.max_concurrently_running:,} at once",
-        "gateway": swarm.gateway,
+        "gateway": " ".join([swarm.gateway, *(f"{key}={value}" for key, value in swarm.gateway_options.items())]),
         "switches": ", ".join(switches),
         "created": local_time(swarm.create_time.seconds),
         "revision": str(swarm.revision),

@@ -18,7 +18,7 @@ from swarmd.cli.output import (
     print_table,
 )
 from swarmd.cli.statuses import task_status_cell
-from swarmd.cli.text import first_lines, local_time, one_line, some_of
+from swarmd.cli.text import count_of, duration, first_lines, local_time, one_line, some_of
 
 if TYPE_CHECKING:
     from swarmd._pb.swarm.v1 import swarm_service_pb2, task_pb2
@@ -120,6 +120,7 @@ def _print_explanation(answer: "swarm_service_pb2.ExplainTaskResponse") -> None:
             "status": task_status_cell(task.status),
             "attempts": f"{task.attempt} queued, {task.failed_attempts} failed, {task.max_attempts} allowed to fail",
             "batch": answer.batch_id,
+            "asked for": _resources(answer.attempts[-1]) if answer.attempts else "",
             "upstreams": some_of(list(task.upstream_task_ids)),
             "command": task.command,
         }
@@ -131,11 +132,14 @@ def _print_explanation(answer: "swarm_service_pb2.ExplainTaskResponse") -> None:
 
 
 def _print_attempts(answer: "swarm_service_pb2.ExplainTaskResponse") -> None:
+    asked = [_resources(attempt) for attempt in answer.attempts]
+    they_differ = len(set(asked)) > 1
     columns = [
         Column("attempt", numeric=True),
         Column("status"),
         Column("queued"),
         Column("since"),
+        *([Column("asked for", wide=True)] if they_differ else []),
         Column("reason", wide=True),
     ]
     rows: list[list[str | Cell]] = [
@@ -144,9 +148,23 @@ def _print_attempts(answer: "swarm_service_pb2.ExplainTaskResponse") -> None:
             task_status_cell(attempt.status),
             local_time(attempt.queue_time.seconds),
             local_time(attempt.status_time.seconds),
+            *([resources] if they_differ else []),
             first_lines(attempt.reason),
         ]
-        for attempt in answer.attempts
+        for attempt, resources in zip(answer.attempts, asked, strict=True)
     ]
     print_line()
     print_table(columns, rows)
+
+
+def _resources(attempt: "swarm_service_pb2.Attempt") -> str:
+    """What an attempt asked for, `2 cores, 1,024 MiB, 1 h 30 min on long.q`; empty when nobody kept it."""
+    if not attempt.HasField("task_resources"):
+        return ""
+    asked = attempt.task_resources
+    parts = [count_of(asked.cores, "core")]
+    if asked.memory_mib:
+        parts.append(f"{asked.memory_mib:,} MiB")
+    if asked.HasField("runtime"):
+        parts.append(duration(asked.runtime.seconds + asked.runtime.nanos / 1e9))
+    return ", ".join(parts) + (f" on {asked.queue}" if asked.queue else "")

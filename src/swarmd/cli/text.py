@@ -54,6 +54,14 @@ def elapsed(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def duration(seconds: float) -> str:
+    """A length of time as exact as it is: `90.5 s` is `1 min 30.5 s`, and a day and a half `1 d 12 h`."""
+    whole, fraction = divmod(round(seconds, 3), 1)
+    days, hours, minutes = whole // DAY, whole // HOUR % 24, whole // MINUTE % 60
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (round(whole % MINUTE + fraction, 3), "s")]
+    return " ".join(f"{number:,.10g} {unit}" for number, unit in parts if number) or "0 s"
+
+
 def took(seconds: float) -> str:
     """How long something was: `0.3 s`, and from a minute on as `elapsed`."""
     return f"{seconds:.1f} s" if seconds < MINUTE else elapsed(seconds)

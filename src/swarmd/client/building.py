@@ -30,8 +30,9 @@ BARRIER_COMMAND = "true"
 Place = tuple[str, int]
 """A swarm in a daemon, however it is reached: its id, and when it was made (another one may have the id later)."""
 Amount = str | int | float | timedelta | SupportsIndex
-Resources = Mapping[str, Amount] | TaskResources
-"""`{"cores": 2, "memory": "4G", "runtime": "1h30m", "queue": "long"}`; what the engine alone understands, too."""
+Resources = Mapping[str, Amount | Sequence[str]] | TaskResources
+"""`{"cores": 2, "memory": "4G", "runtime": "1h30m", "queue": "short", "fallback_queues": ["long"]}`; what the engine
+alone understands, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Swarm:
         fail_fast: bool = False,
         working_directory: str | Path | None = None,
         environment: Mapping[str, str] | None = None,
+        gateway_options: Mapping[str, str] | None = None,
         first_id: int = 1,
     ) -> None:
         """`SwarmClient.create_swarm` says what the settings mean; `first_id`: where task and array ids begin."""
@@ -79,6 +81,7 @@ class Swarm:
         self.fail_fast = fail_fast
         self.working_directory = working_directory
         self.environment = dict(environment or {})
+        self.gateway_options = dict(gateway_options or {})
         self._next_task_id = first_id
         self._next_array_id = first_id
         self._resources: dict[tuple[object, ...], TaskResources] = {}
@@ -210,6 +213,7 @@ class Swarm:
             wanted.memory_mib,
             wanted.runtime_seconds,
             tuple(sorted(wanted.extra.items())),
+            wanted.fallback_queues,
         )
         if key not in self._resources:
             number = self._first_resources_id + len(self._resources)
@@ -315,7 +319,7 @@ def _task_resources(given: Resources | None) -> TaskResources:
         return given
     from swarmd.workflow.units import memory_mib, runtime_seconds  # the same words as in a workflow file
 
-    rest = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
+    rest = {name: _of_numpy(value) for name, value in given.items()}
     runtime = rest.pop("runtime", 0)
     try:
         return TaskResources(
@@ -325,6 +329,7 @@ def _task_resources(given: Resources | None) -> TaskResources:
             cores=_cores(rest.pop("cores", 1)),
             memory_mib=memory_mib(rest.pop("memory", 0)),
             runtime_seconds=runtime_seconds(runtime.total_seconds() if isinstance(runtime, timedelta) else runtime),
+            fallback_queues=_queue_names(rest.pop("fallback_queues", ())),
             extra={name: str(value) for name, value in rest.items()},
         )
     except ValueError as error:
@@ -332,7 +337,17 @@ def _task_resources(given: Resources | None) -> TaskResources:
         raise InvalidInputError(message, reason="INVALID_RESOURCES", field="resources") from None
 
 
-def _cores(value: Amount) -> int:
+def _of_numpy(value: object) -> object:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _queue_names(value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError(f"{value!r} is no list of queues")  # noqa: TRY004
+    return tuple(map(str, value))
+
+
+def _cores(value: object) -> int:
     cores = _whole(value)
     if cores is None or cores < 1:
         raise ValueError(f"{value!r} is no number of cores")

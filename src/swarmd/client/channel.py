@@ -1,10 +1,8 @@
 """Connects to the daemon, and turns what gRPC raises into the client's errors."""
 
 import os
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import swarmd.grpc_environment  # noqa: F401 - before gRPC
 
@@ -18,9 +16,9 @@ from grpc_status import rpc_status
 
 from swarmd.addresses import Address
 from swarmd.client.errors import NoDaemonError, RpcError, error_of
-from swarmd.client.finding import Connection, Tls
+from swarmd.client.finding import Connection
 from swarmd.client.retrying import service_config
-from swarmd.core.errors import InvalidInputError
+from swarmd.tls_client import channel_credentials, tls_trouble
 
 MAX_RECEIVED_BYTES = 64 << 20
 
@@ -67,55 +65,12 @@ def open_channel(connection: Connection, *, repeats: bool) -> grpc.aio.Channel:
         return grpc.aio.insecure_channel(connection.address.target, options=options)
     if connection.tls.server_name:
         options.append(("grpc.ssl_target_name_override", connection.tls.server_name))
-    return grpc.aio.secure_channel(connection.address.target, _credentials(connection.tls), options=options)
+    return grpc.aio.secure_channel(connection.address.target, channel_credentials(connection.tls), options=options)
 
 
 def metadata_of(connection: Connection) -> Metadata | None:
     """What goes with every call."""
     return (("authorization", f"Bearer {connection.token}"),) if connection.token else None
-
-
-def _credentials(tls: Tls) -> grpc.ChannelCredentials:
-    roots = tls.ca or _system_roots()
-    return grpc.ssl_channel_credentials(roots, tls.key, tls.cert)
-
-
-def _system_roots() -> bytes | None:
-    """The CAs that the system trusts; without such a file, those that come with gRPC."""
-    file = ssl.get_default_verify_paths().cafile
-    return Path(file).read_bytes() if file else None
-
-
-def check_tls(connection: Connection) -> None:
-    """Raise InvalidInputError for files that cannot be used: gRPC says nothing about them, it just never connects."""
-    tls = connection.tls
-    if tls is None:
-        return
-    try:
-        if tls.ca is not None:
-            ssl.create_default_context(cadata=tls.ca.decode("ascii", errors="replace"))
-    except ssl.SSLError as error:
-        raise _unusable("tls_ca", "it is no CA certificate in PEM", error) from None
-    if tls.cert is None or tls.key is None:
-        return
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    pair = os.memfd_create("pair")  # the standard library reads it from files only
-    try:
-        os.write(pair, tls.cert + b"\n" + tls.key)
-        context.load_cert_chain(f"/proc/self/fd/{pair}", password=_no_password)
-    except (ssl.SSLError, ValueError) as error:
-        raise _unusable("tls_cert", "it and tls_key are no certificate with its key in PEM", error) from None
-    finally:
-        os.close(pair)
-
-
-def _no_password() -> str:
-    raise ValueError("the key is encrypted; decrypt it, nobody is asked for a password")
-
-
-def _unusable(field: str, what: str, error: Exception) -> InvalidInputError:
-    why = getattr(error, "reason", None) or error
-    return InvalidInputError(f"{field}: {what} ({why})", reason="INVALID_CERTIFICATE", field=field)
 
 
 @contextmanager
@@ -144,17 +99,8 @@ def rpc_error(error: grpc.aio.AioRpcError, address: Address, *, had_answers: boo
     )
 
 
-TLS_TROUBLE = {
-    "Hostname Verification": "its certificate is for another name; give the right one as tls_server_name",
-    "CERTIFICATE_VERIFY_FAILED": "its certificate is of no CA that is trusted; give its CA as tls_ca",
-    "WRONG_VERSION_NUMBER": "it speaks no TLS; leave TLS out, or give another address",
-    "handshake failed": "the TLS handshake failed; it may want a certificate, tls_cert and tls_key",
-}
-"""What is in gRPC's words about a connection that cannot be secured, and what that means."""
-
-
 def _no_daemon(address: Address, details: str, *, had_answers: bool) -> NoDaemonError:
-    trouble = next((meaning for words, meaning in TLS_TROUBLE.items() if words in details), None)
+    trouble = tls_trouble(details)
     if trouble is not None:
         message = f"the connection to {address} cannot be secured: {trouble}"
         return NoDaemonError(message, address=str(address), reason="TLS_FAILED")

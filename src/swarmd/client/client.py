@@ -114,6 +114,7 @@ class SwarmClient:
         fail_fast: bool = False,
         working_directory: str | Path | None = None,
         environment: Mapping[str, str] | None = None,
+        gateway_options: Mapping[str, str] | None = None,
     ) -> LiveSwarm:
         """Make a swarm without tasks. Raises AlreadyExistsError when the id is taken.
 
@@ -121,6 +122,7 @@ class SwarmClient:
         with "pull" it is the caller of `tick`. `autopilot`: the daemon queues whatever is ready by itself; None: but
         for "pull". `fail_fast`: queue nothing more after a task failed for good. `working_directory`: where commands
         start; None: here, when the daemon is on this machine (on a unix socket), else where the daemon is.
+        `gateway_options`: what the gateway is to know of this swarm in particular (docs/gateways.md).
 
             swarm = await client.create_swarm("fits", max_concurrently_running=100, environment={"SEED": "1"})
         """
@@ -134,6 +136,7 @@ class SwarmClient:
             fail_fast=fail_fast,
             working_directory=working_directory,
             environment=environment,
+            gateway_options=gateway_options,
         )
         return self.swarm((await self._create(plan)).swarm_id)
 
@@ -212,6 +215,7 @@ class SwarmClient:
             fail_fast=plan.fail_fast,
             working_directory=str(self._working_directory(plan)),
             environment=plan.environment,
+            gateway_options=plan.gateway_options,
         )
         return await self.protocol.create_swarm(message)
 

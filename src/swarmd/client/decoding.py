@@ -87,6 +87,7 @@ def swarm_status(message: swarm_pb2.Swarm) -> values.SwarmStatus:
         held_reason=message.held_reason,
         working_directory=message.working_directory,
         environment=dict(message.environment),
+        gateway_options=dict(message.gateway_options),
         create_time=time(message.create_time),
         sync_time=time(message.sync_time),
         in_memory=message.in_memory,
@@ -127,13 +128,19 @@ def explanation(message: service_pb.ExplainTaskResponse) -> values.Explanation:
         values.Obstacle(kind_name(each.kind).removeprefix("KIND_"), each.message, tuple(each.task_ids), each.count)
         for each in message.obstacles
     )
-    attempts = tuple(
-        values.Attempt(
-            each.attempt, task_status(each.status), time(each.queue_time), time(each.status_time), each.reason
-        )
-        for each in message.attempts
-    )
+    attempts = tuple(map(_attempt, message.attempts))
     return values.Explanation(task_info(message.task), message.summary, obstacles, attempts)
+
+
+def _attempt(message: service_pb.Attempt) -> values.Attempt:
+    return values.Attempt(
+        message.attempt,
+        task_status(message.status),
+        time(message.queue_time),
+        time(message.status_time),
+        message.reason,
+        task_resources(message.task_resources) if message.HasField("task_resources") else None,
+    )
 
 
 def load_result(message: service_pb.AddTasksResponse) -> values.LoadResult:
@@ -157,6 +164,7 @@ def task_resources(message: task_pb2.TaskResources) -> TaskResources:
         message.memory_mib,
         message.runtime.ToTimedelta().total_seconds(),
         dict(message.extra),
+        tuple(message.fallback_queues),
     )
 
 

@@ -5,15 +5,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, SupportsIndex, cast, runtime_checkable
 
 import numpy as np
+from google.protobuf.duration_pb2 import Duration
 from numpy.typing import ArrayLike, NDArray
 
 from swarmd._pb.swarm.v1 import array_pb2, state_pb2, swarm_service_pb2, task_pb2
 from swarmd.client.columns import TaskBlock, entry
-from swarmd.client.messages import message_of
+from swarmd.client.messages import UNFIT, message_of, unfit
 from swarmd.client.ordering import Tasks
 from swarmd.core.errors import InvalidInputError
 from swarmd.core.ids import Int64s
-from swarmd.core.model import Array, Task, TaskResources
+from swarmd.core.model import Array, QueueLimits, Task, TaskResources
 from swarmd.core.status import RunStatus, TaskStatus
 from swarmd.core.update import StateUpdate, TaskStatuses
 
@@ -102,9 +103,19 @@ def task_resources_message(resources: TaskResources) -> task_pb2.TaskResources:
         cores=resources.cores,
         memory_mib=resources.memory_mib,
         extra=dict(resources.extra),
+        fallback_queues=resources.fallback_queues,
     )
     if resources.runtime_seconds:
-        message.runtime.FromNanoseconds(round(resources.runtime_seconds * 1e9))
+        message.runtime.CopyFrom(_duration(resources.runtime_seconds))
+    return message
+
+
+def _duration(seconds: float) -> Duration:
+    message = Duration()
+    try:
+        message.FromNanoseconds(round(seconds * 1e9))
+    except UNFIT as error:
+        raise unfit("runtime_seconds", seconds, error) from None
     return message
 
 
@@ -230,4 +241,18 @@ def update_message(update: StateUpdate | Mapping[int, str]) -> state_pb2.StateUp
         message.workflow_run_status = run_status_value(update.workflow_run_status)
     if update.sync_time is not None:
         message.sync_time.FromDatetime(update.sync_time)
+    message.queue_limits.extend(map(_queue_limits_message, update.queue_limits))
+    return message
+
+
+def _queue_limits_message(limits: QueueLimits) -> task_pb2.QueueLimits:
+    message = message_of(
+        task_pb2.QueueLimits,
+        cluster=limits.cluster,
+        queue=limits.queue,
+        cores=limits.cores,
+        memory_mib=limits.memory_mib,
+    )
+    if limits.runtime_seconds is not None:
+        message.runtime.CopyFrom(_duration(limits.runtime_seconds))
     return message

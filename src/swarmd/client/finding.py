@@ -12,6 +12,7 @@ from pathlib import Path
 from swarmd.addresses import Address, client_address, daemons_state_directory, parse_address
 from swarmd.core.errors import InvalidInputError
 from swarmd.ownership import is_trusted, user_name
+from swarmd.tls_client import Tls, is_loopback, read_pem
 
 TOKEN_VARIABLE = "SWARMD_TOKEN"  # noqa: S105 - the names of variables
 TOKEN_FILE_VARIABLE = "SWARMD_TOKEN_FILE"  # noqa: S105
@@ -26,19 +27,6 @@ takes no notice of SWARMD_CLIENT_..., and refuses other names that it does not k
 
 TOKEN_NAME = "token"  # noqa: S105 - as in `tokens.py`
 YES = frozenset({"1", "true", "yes", "on"})
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """How the connection is secured."""
-
-    ca: bytes | None = None
-    """PEM: whose certificates are trusted; None: those that the system trusts."""
-    cert: bytes | None = None
-    """PEM: what the client shows, for mutual TLS."""
-    key: bytes | None = field(default=None, repr=False)
-    server_name: str | None = None
-    """The name that the daemon's certificate must have; None: the host's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,17 +110,7 @@ class ConnectionSettings:
             message = "tls_cert: a certificate and its key belong together; give tls_cert and tls_key"
             raise InvalidInputError(message, reason="INVALID_CERTIFICATE", field="tls_cert")
         name = self.tls_server_name or environment.get(SERVER_NAME_VARIABLE) or None
-        return Tls(_pem(ca, "tls_ca"), _pem(cert, "tls_cert"), _pem(key, "tls_key"), name)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether what is sent there stays on this machine."""
-    import ipaddress
-
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        return Tls(read_pem(ca, "tls_ca"), read_pem(cert, "tls_cert"), read_pem(key, "tls_key"), name)
 
 
 def _token_of_environment(environment: Mapping[str, str]) -> str | None:
@@ -178,20 +156,6 @@ def _checked(token: str, field: str) -> str:
         message = f"{field}: it is no token: one line of visible ASCII characters; take that of the daemon's token file"
         raise InvalidInputError(message, reason="INVALID_TOKEN", field=field)
     return token
-
-
-def _pem(path: str | os.PathLike[str] | None, field: str) -> bytes | None:
-    if not path:
-        return None
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        message = f"{field}: {os.fspath(path)} cannot be read ({error.strerror}); give a PEM file"
-        raise InvalidInputError(message, reason="INVALID_CERTIFICATE", field=field) from None
-    if b"-----BEGIN " not in content:
-        message = f"{field}: {os.fspath(path)} is no PEM file"
-        raise InvalidInputError(message, reason="INVALID_CERTIFICATE", field=field)
-    return content
 
 
 def _in_the_clear(address: Address) -> InvalidInputError:

@@ -21,13 +21,14 @@ from swarmd._pb.swarm.v1 import scheduler_service_pb2 as scheduler_pb
 from swarmd._pb.swarm.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from swarmd._pb.swarm.v1.swarm_service_pb2_grpc import SwarmServiceStub
 from swarmd.addresses import Address
-from swarmd.client.channel import check_tls, metadata_of, open_channel, translated_errors
+from swarmd.client.channel import metadata_of, open_channel, translated_errors
 from swarmd.client.encoding import ColumnLoad, Loadable, add_tasks_chunks
 from swarmd.client.errors import NoDaemonError, NotFoundError, RpcError, client_closed
 from swarmd.client.finding import ConnectionSettings
 from swarmd.client.retrying import REPEATABLE, Patience, may_repeat
 from swarmd.client.sending import Streamed, is_wanted_cancelled
 from swarmd.client.tracing import trace_headers
+from swarmd.tls_client import check_tls
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -72,7 +73,8 @@ class ProtocolClient:
         self._had_answers = False
         self._closed = False
         self._token = metadata_of(self.connection) or ()
-        check_tls(self.connection)
+        if self.connection.tls is not None:
+            check_tls(self.connection.tls)
 
     # opened by the first call: gRPC binds a channel to the event loop that runs then, and here may be none yet
     @cached_property

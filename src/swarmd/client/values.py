@@ -87,6 +87,7 @@ class SwarmStatus:
     in_memory: bool
     log_directory: str
     """Where the output of its tasks is, for engines that keep it on this machine."""
+    gateway_options: Mapping[str, str] = field(default_factory=dict)
     arrays: Mapping[str, ArrayStatus] = field(default_factory=dict)
     """By name, where it was asked for; arrays without a name of their own are under their id."""
 
@@ -140,6 +141,8 @@ class Attempt:
     queue_time: datetime | None
     status_time: datetime | None
     reason: str
+    resources: TaskResources | None = None
+    """What it asked of the engine: after ADJUSTING_RESOURCES the next attempt asks for more. None: it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from swarmd.core.change import Change, Ignored
 from swarmd.core.errors import InvalidInputError, NotFoundError
-from swarmd.core.history import History
+from swarmd.core.history import UNKNOWN_RESOURCES, History
 from swarmd.core.ids import ABSENT, Rows
 from swarmd.core.loading import SHOWN_IDS, check_limit
-from swarmd.core.model import ALL_TEXTS, MAX_ATTEMPT
+from swarmd.core.model import ALL_TEXTS, MAX_ATTEMPT, QueueLimits
+from swarmd.core.queues import check_queue_limits
 from swarmd.core.status import CODE_OF, STATUS_OF, Code, RunStatus, TaskStatus
 from swarmd.core.table import Table
 from swarmd.core.transitions import EFFECTS, Effect
@@ -47,10 +48,11 @@ class ResolvedUpdate:
     array_limits: dict[int, int | None]
     """By array row."""
     run_status: RunStatus | None
+    queue_limits: list[QueueLimits]
 
 
 def resolve(table: Table, update: StateUpdate) -> ResolvedUpdate:
-    """Check an update as a whole. Raises InvalidInputError or NotFoundError and changes nothing."""
+    """Check an update as a whole. Raises InvalidInputError, NotFoundError, LimitExceededError; changes nothing."""
     groups = [
         _resolve_group(table, group, f"update.task_statuses[{place}]")
         for place, group in enumerate(update.task_statuses.groups)
@@ -64,7 +66,8 @@ def resolve(table: Table, update: StateUpdate) -> ResolvedUpdate:
             raise NotFoundError(message, reason="UNKNOWN_ARRAY", field="update.array_limits")
         check_limit(f"update.array_limits[{array_id}]", limit)
         limits[row] = limit
-    return ResolvedUpdate(groups, limits, _run_status(update.workflow_run_status))
+    queue_limits = check_queue_limits(update.queue_limits)
+    return ResolvedUpdate(groups, limits, _run_status(update.workflow_run_status), queue_limits)
 
 
 def _run_status(text: str | None) -> RunStatus | None:
@@ -233,6 +236,8 @@ class Folder:
 
 
 def record_attempts(table: Table, history: History, rows: Rows, status: TaskStatus, at: float, reason: str) -> None:
-    """Keep how the present attempt of each task ended."""
+    """Keep how the present attempt of each task ended, and what it had asked for."""
     changed_at = np.full(len(rows), at)
-    history.add_all(rows, table.attempt[rows], status, table.queued_at[rows], changed_at, reason)
+    idle = table.status[rows] == _REGISTERED  # what such a task asks for is for its next attempt
+    asked = np.where(idle, np.int32(UNKNOWN_RESOURCES), table.resources_rows(rows))
+    history.add_all(rows, table.attempt[rows], status, table.queued_at[rows], changed_at, reason, resources=asked)

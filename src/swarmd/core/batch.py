@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from swarmd.core.columns import Int32s
 from swarmd.core.ids import Int64s, Rows
 from swarmd.core.model import Array, TaskResources
-from swarmd.core.templates import fill
+from swarmd.core.templates import Template
 
 if TYPE_CHECKING:
     from swarmd.core.table import Table
@@ -54,27 +54,31 @@ class Batch:
     def tasks(self) -> list[TaskSpec]:
         """What to run, in the order of task_ids."""
         ids, attempts = self.task_ids.tolist(), self.attempts.tolist()
-        return [
-            spec_of(self.table, self.swarm_id, row, task_id, attempt)
-            for row, task_id, attempt in zip(self.rows.tolist(), ids, attempts, strict=True)
-        ]
+        specs = Specs(self.table, self.swarm_id, self.array)
+        return list(map(specs.of, self.rows.tolist(), ids, attempts))
+
+
+class Specs:
+    """What to run of tasks of one array, whose template is read once."""
+
+    __slots__ = ("_commands", "_names", "_template", "_values")
+
+    def __init__(self, table: "Table", swarm_id: str, array: Array) -> None:
+        self._names, self._commands = table.names, table.commands
+        self._template = Template(array.command)
+        self._values = {"array_id": array.array_id, "array_name": array.name, "swarm_id": swarm_id}
+
+    def of(self, row: int, task_id: int, attempt: int) -> TaskSpec:
+        """One task with its command as it is to be run."""
+        name, command = self._names[row], self._commands[row]
+        if not command:
+            command = self._template.fill({**self._values, "task_id": task_id, "name": name, "attempt": attempt})
+        return TaskSpec(task_id, attempt, name, command)
 
 
 def spec_of(table: "Table", swarm_id: str, row: int, task_id: int, attempt: int) -> TaskSpec:
     """One task with its command as it is to be run."""
-    name, command = table.names[row], table.commands[row]
-    if not command:
-        array = table.array_of(row)
-        values = {
-            "task_id": task_id,
-            "name": name,
-            "array_id": array.array_id,
-            "array_name": array.name,
-            "swarm_id": swarm_id,
-            "attempt": attempt,
-        }
-        command = fill(array.command, values)
-    return TaskSpec(task_id, attempt, name, command)
+    return Specs(table, swarm_id, table.array_of(row)).of(row, task_id, attempt)
 
 
 @dataclass

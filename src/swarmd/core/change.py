@@ -35,7 +35,7 @@ class Change:
     array_limits: dict[int, int | None] = field(default_factory=dict)
     run_status: RunStatus | None = None
     settings_changed: bool = False
-    """Paused, fail_fast, the sync time, or what the daemon keeps beside the state."""
+    """Paused, fail_fast, the sync time, what queues can hold, or what the daemon keeps beside the state."""
     added_task_count: int = 0
     added_arrays: list[Array] = field(default_factory=list)
     left_alone_count: int = 0

@@ -30,6 +30,8 @@ class SwarmSettings:
     run_status: RunStatus = RunStatus.RUNNING
     working_directory: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    gateway_options: Mapping[str, str] = field(default_factory=dict)
+    """What it asks of its gateway in particular."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,16 @@
 """Why a task is not running: everything that stands in its way, in words and numbers."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from swarmd.core.history import AttemptRecord
+from swarmd.core.history import UNKNOWN_RESOURCES, AttemptRecord
 from swarmd.core.ids import Rows
-from swarmd.core.status import FINAL_CODES, STATUS_OF, Code, RunStatus
+from swarmd.core.model import TaskResources
+from swarmd.core.queues import caps_in_words
+from swarmd.core.status import FINAL_CODES, STATUS_OF, Code, RunStatus, TaskStatus
 from swarmd.core.views import TaskView, attempt_that_stands, task_view
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ class Explanation:
     summary: str
     obstacles: list[Obstacle]
     attempts: list[AttemptRecord]
+    resources: list[TaskResources | None]
+    """What each of the attempts asked for; None: nobody kept it."""
     batch_id: str = ""
 
 
@@ -75,8 +79,27 @@ def explain(state: "SwarmState", row: int, *, autopilot: bool) -> Explanation:
         obstacles = _upstreams(state, row) + _swarm_wide(state)
     else:
         obstacles = _ready(state, row, autopilot=autopilot)
+    attempts = _attempts(state, row, code)
     summary = obstacles[0].message if obstacles else "It is ready and goes out with the next batches."
-    return Explanation(view, summary, obstacles, _attempts(state, row, code), batch_id)
+    caps = _caps(state, row, attempts)
+    if caps:
+        summary = f"{summary} {caps}"
+        obstacles = [replace(each, message=summary) if not place else each for place, each in enumerate(obstacles)]
+    return Explanation(view, summary, obstacles, attempts, _asked_for(state, attempts), batch_id)
+
+
+def _asked_for(state: "SwarmState", attempts: list[AttemptRecord]) -> list[TaskResources | None]:
+    known = state.table.resources
+    return [None if each.resources == UNKNOWN_RESOURCES else known[each.resources] for each in attempts]
+
+
+def _caps(state: "SwarmState", row: int, attempts: list[AttemptRecord]) -> str:
+    """Of a task that ran out of its resources and is not DONE: why the next attempt gets no more."""
+    table = state.table
+    ran_out = any(each.status is TaskStatus.ADJUSTING_RESOURCES for each in attempts)
+    if not ran_out or int(table.status[row]) == Code.DONE:
+        return ""
+    return caps_in_words(table.resources_of(row), table.scale_sets.sets[int(table.scales[row])], table.queues)
 
 
 def _attempts(state: "SwarmState", row: int, code: Code) -> list[AttemptRecord]:

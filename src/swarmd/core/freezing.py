@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from swarmd.core.batch import Batch
 from swarmd.core.history import AttemptRecord, FrozenHistory
-from swarmd.core.model import Array, TaskResources
+from swarmd.core.model import Array, QueueLimits, TaskResources
 from swarmd.core.reservations import OpenBatch
 from swarmd.core.status import CODE_OF
 from swarmd.core.swarm import LoadAnswer, Swarm, TickRecord
@@ -62,6 +62,7 @@ DTYPES = {
     "history.statuses": "<u1",
     "history.queued_at": "<f8",
     "history.changed_at": "<f8",
+    "history.resources": "<i4",
     "history.reasons": "<i4",
     "history.budget": "<i4",
     "reasons.ends": "<i8",
@@ -69,6 +70,7 @@ DTYPES = {
     "bulks.attempts": "<i4",
     "bulks.queued_at": "<f8",
     "bulks.changed_at": "<f8",
+    "bulks.resources": "<i4",
 }
 """Every column by the name of its section, and how its numbers are written."""
 
@@ -85,7 +87,8 @@ class Frozen:
     arrays: list[Array]
     resources: list[TaskResources]
     scale_sets: list[Mapping[str, float]]
-    adjusted: dict[tuple[int, int], int]
+    adjusted: list[tuple[int, int, int]]
+    queue_limits: list[QueueLimits]
     open_batches: list[OpenBatch]
     handed_out: list[OpenBatch]
     unanswered: dict[str, list[Batch]]
@@ -100,9 +103,10 @@ class Frozen:
         return {
             **self.scalars,
             "arrays": [_plain(array) for array in self.arrays],
-            "resources": [{**_plain(each), "extra": dict(each.extra)} for each in self.resources],
+            "resources": [_plain_resources(each) for each in self.resources],
             "scale_sets": [dict(scales) for scales in self.scale_sets],
-            "adjusted": [[*key, row] for key, row in self.adjusted.items()],
+            "adjusted": [list(each) for each in self.adjusted],
+            "queue_limits": [_plain(limits) for limits in self.queue_limits],
             "batches": [_plain_batch(batch) for batch in batches],
             "open": [_plain_open(known, places) for known in self.open_batches],
             "handed_out": [_plain_open(known, places) for known in self.handed_out],
@@ -164,6 +168,7 @@ class Frozen:
             "bulks.attempts": _joined([bulk.attempts for bulk in bulks], np.int32),
             "bulks.queued_at": _joined([bulk.queued_at for bulk in bulks], np.float64),
             "bulks.changed_at": _joined([bulk.changed_at for bulk in bulks], np.float64),
+            "bulks.resources": _joined([bulk.resources for bulk in bulks], np.int32),
         }
 
 
@@ -197,7 +202,8 @@ def as_it_is(swarm: Swarm, room: Room) -> Frozen:
         arrays=list(table.arrays),
         resources=list(table.resources),
         scale_sets=list(table.scale_sets.sets),
-        adjusted=dict(table.adjusted),
+        adjusted=table.adjusted,
+        queue_limits=list(table.queues.known.values()),
         open_batches=list(state.reservations.open.values()),
         handed_out=list(state.reservations.handed_out.values()),
         unanswered={request_id: list(batches) for request_id, batches in swarm.unanswered.items()},
@@ -240,7 +246,11 @@ def _views(table: Table) -> dict[str, Column]:
 def _scalars(swarm: Swarm) -> Facts:
     created, state = swarm.created, swarm.state
     return {
-        "settings": {**_plain(created.settings), "environment": dict(created.settings.environment)},
+        "settings": {
+            **_plain(created.settings),
+            "environment": dict(created.settings.environment),
+            "gateway_options": dict(created.settings.gateway_options),
+        },
         "token": created.token,
         "request_id": created.request_id,
         "asked": created.asked,
@@ -264,6 +274,11 @@ def _scalars(swarm: Swarm) -> Facts:
 def _plain(value: Any) -> Facts:
     """The fields of a dataclass by name."""
     return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def _plain_resources(resources: TaskResources) -> Facts:
+    lists = {"extra": dict(resources.extra), "fallback_queues": list(resources.fallback_queues)}
+    return {**_plain(resources), **lists}
 
 
 def _plain_batch(batch: Batch) -> Facts:
@@ -315,6 +330,7 @@ def _history_columns(history: FrozenHistory) -> tuple[dict[str, Column], bytes |
         "history.statuses": np.array([CODE_OF[record.status] for record in records], dtype=np.uint8),
         "history.queued_at": np.array([record.queued_at for record in records], dtype=np.float64),
         "history.changed_at": np.array([record.changed_at for record in records], dtype=np.float64),
+        "history.resources": np.array([record.resources for record in records], dtype=np.int32),
         "history.reasons": np.array(numbers, dtype=np.int32),
         "history.budget": np.array(budget, dtype=np.int32),
         "reasons.ends": np.zeros(len(reasons), dtype=np.int64) if block.ends is None else block.ends,

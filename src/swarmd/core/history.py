@@ -19,6 +19,9 @@ TEXT_BUDGET_BYTES = 64 * 1024 * 1024
 BULK_FROM = 10_000
 """From so many tasks on records are kept as columns: each such bulk is searched by every look-up."""
 
+UNKNOWN_RESOURCES = -1
+"""In the place of a row: nobody kept what the attempt had asked for."""
+
 _NO_FAILURE = (TaskStatus.REGISTERED, TaskStatus.DONE)
 """Records of resets, and of attempts that had succeeded before one."""
 
@@ -33,6 +36,8 @@ class AttemptRecord:
     """Seconds since the epoch; 0: not known."""
     changed_at: float
     reason: str = ""
+    resources: int = UNKNOWN_RESOURCES
+    """What it asked for: a row of the table's resources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +50,16 @@ class Bulk:
     status: TaskStatus
     queued_at: NDArray[np.float64]
     changed_at: NDArray[np.float64]
+    resources: Rows
     reason: str
 
     def find(self, row: int) -> AttemptRecord | None:
         place = int(self.rows.searchsorted(row))
         if place == len(self.rows) or int(self.rows[place]) != row:
             return None
-        attempt, queued_at, changed_at = self.attempts[place], self.queued_at[place], self.changed_at[place]
-        return AttemptRecord(int(attempt), self.status, float(queued_at), float(changed_at), self.reason)
+        attempt, resources = int(self.attempts[place]), int(self.resources[place])
+        queued_at, changed_at = float(self.queued_at[place]), float(self.changed_at[place])
+        return AttemptRecord(attempt, self.status, queued_at, changed_at, self.reason, resources)
 
 
 class History:
@@ -85,16 +92,19 @@ class History:
         queued_at: NDArray[np.float64],
         changed_at: NDArray[np.float64],
         reason: str = "",
+        *,
+        resources: Rows | None = None,
     ) -> None:
-        """A record for each of these tasks, no task twice."""
+        """A record for each of these tasks, no task twice; `resources`: what each had asked for, as rows."""
+        asked = np.full(len(rows), UNKNOWN_RESOURCES, dtype=np.int32) if resources is None else resources
         if len(rows) >= BULK_FROM:
             order = np.argsort(rows, kind="stable")
-            columns = rows[order], attempts[order], status, queued_at[order], changed_at[order]
-            self._bulks.append(Bulk(self._serial(), *columns, reason))
+            times = queued_at[order], changed_at[order]
+            self._bulks.append(Bulk(self._serial(), rows[order], attempts[order], status, *times, asked[order], reason))
             return
-        values = (rows.tolist(), attempts.tolist(), queued_at.tolist(), changed_at.tolist())
-        for row, attempt, queued, changed in zip(*values, strict=True):
-            self.add(row, AttemptRecord(attempt, status, queued, changed, reason))
+        values = (rows.tolist(), attempts.tolist(), queued_at.tolist(), changed_at.tolist(), asked.tolist())
+        for row, attempt, queued, changed, each in zip(*values, strict=True):
+            self.add(row, AttemptRecord(attempt, status, queued, changed, reason, each))
 
     def of(self, row: int) -> list[AttemptRecord]:
         """A task's records, oldest first."""

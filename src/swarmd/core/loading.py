@@ -4,7 +4,7 @@
 goes on; `SwarmState.commit_load` then applies the plan in one step. A load is applied as one unit or not at all.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Protocol
@@ -199,11 +199,21 @@ def _check_one_resources(resources: TaskResources, where: str, texts: TextLimits
         raise _invalid(f"{where}.memory_mib", resources.memory_mib, "give 0 (none set aside) or more")
     if not 0 <= resources.runtime_seconds <= model.MAX_RUNTIME_SECONDS:
         raise _invalid(f"{where}.runtime", resources.runtime_seconds, "give 0 (no limit) or more, up to 10,000 years")
-    if len(resources.extra) > model.MAX_EXTRA_ENTRIES:
-        raise _invalid(f"{where}.extra", f"{len(resources.extra)} entries", f"give at most {model.MAX_EXTRA_ENTRIES}")
-    for key, value in resources.extra.items():
-        texts.check("name", key, f"{where}.extra key")
-        texts.check("name", value, f"{where}.extra[{key}]")
+    check_extra(resources.extra, f"{where}.extra", texts)
+    if len(resources.fallback_queues) > model.MAX_FALLBACK_QUEUES:
+        remedy = f"give at most {model.MAX_FALLBACK_QUEUES}"
+        raise _invalid(f"{where}.fallback_queues", f"{len(resources.fallback_queues)} queues", remedy)
+    for place, queue in enumerate(resources.fallback_queues):
+        texts.check("label", queue, f"{where}.fallback_queues[{place}]")
+
+
+def check_extra(entries: Mapping[str, str], where: str, texts: TextLimits) -> None:
+    """Raise InvalidInputError or LimitExceededError when options for an engine are too many or too long."""
+    if len(entries) > model.MAX_EXTRA_ENTRIES:
+        raise _invalid(where, f"{len(entries)} entries", f"give at most {model.MAX_EXTRA_ENTRIES}")
+    for key, value in entries.items():
+        texts.check("name", key, f"{where} key")
+        texts.check("name", value, f"{where}[{key}]")
 
 
 def check_limit(field_path: str, limit: int | None) -> None:

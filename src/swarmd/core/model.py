@@ -16,6 +16,9 @@ MAX_COMMAND_BYTES = 131_072
 MAX_REASON_BYTES = 4096
 MAX_ENVIRONMENT_BYTES = 65_536
 MAX_EXTRA_ENTRIES = 64
+MAX_FALLBACK_QUEUES = 16
+MAX_QUEUES = 1000
+"""Of so many queues a swarm keeps what they can hold."""
 MAX_ID = (1 << 62) - 1
 MAX_COUNT = (1 << 31) - 1
 MAX_ATTEMPT = 1 << 30
@@ -89,6 +92,21 @@ class TaskResources:
     """The longest time an attempt may run; 0: no limit."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """Options that only the engine understands."""
+    fallback_queues: tuple[str, ...] = ()
+    """Queues of the same cluster for what has grown too large for its queue; the first that can hold it is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """The most that one task may ask of a queue."""
+
+    cluster: str = ""
+    queue: str = ""
+    """Empty: the engine's default queue, which tasks use that name none."""
+    cores: int | None = None
+    """None, here and below: there is no limit, or none is known."""
+    memory_mib: int | None = None
+    runtime_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

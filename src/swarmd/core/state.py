@@ -267,7 +267,8 @@ class SwarmState:
         """Fold news into the state, wholly or not at all.
 
         Raises InvalidInputError or NotFoundError, with nothing changed, for an unknown task or array, a status that
-        news cannot carry, attempts that do not fit, or a negative limit. Stale news is listed in `ignored`.
+        news cannot carry, attempts that do not fit, or a limit that is none; LimitExceededError for what is too long
+        or too much. Stale news is listed in `ignored`.
         """
         return self.apply_resolved(update, self.check_update(update), at=at)
 
@@ -280,6 +281,8 @@ class SwarmState:
         return self._fold(update, resolved, Change(at=at))
 
     def _fold(self, update: StateUpdate, resolved: ResolvedUpdate, change: Change) -> Change:
+        if self.table.queues.tell(resolved.queue_limits):  # first: what runs out in the same update grows within them
+            change.settings_changed = True
         folder = Folder(self.table, self.history, change)
         for group in resolved.groups:
             folder.apply(group)
@@ -364,7 +367,8 @@ class SwarmState:
         """The attempts that succeeded, which nothing else remembers after this, and why."""
         table = self.table
         times = table.queued_at[done], table.changed_at[done]
-        self.history.add_all(done, table.attempt[done], TaskStatus.DONE, *times)
+        asked = table.resources_rows(done)
+        self.history.add_all(done, table.attempt[done], TaskStatus.DONE, *times, resources=asked)
         if reason:
             record_attempts(table, self.history, rows, TaskStatus.REGISTERED, at, reason)
 

@@ -89,7 +89,9 @@ class Swarm:
         count here, and these stay.
         """
         if isinstance(event, Updated):
-            return Updated(event.update, self.state.check_update(event.update))
+            resolved = self.state.check_update(event.update)
+            self.state.table.queues.check_room(resolved.queue_limits)
+            return Updated(event.update, resolved)
         if isinstance(event, Configured):
             self.state.check_update(event.update)
         elif isinstance(event, (Cancelled, Reset)):

@@ -4,9 +4,8 @@ The storage under `SwarmState`: it keeps columns, queue and usage consistent thr
 `free_downstreams`, and takes no decision. About 60 bytes a task, its dependencies and texts aside.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,8 @@ from swarmd.core.graph import Downstreams, Upstreams
 from swarmd.core.growing import grown
 from swarmd.core.ids import IdIndex, Int64s, Rows, distinct
 from swarmd.core.lanes import LaneTable, ReadyQueue, SortedByLane
-from swarmd.core.model import ADJUSTED_RESOURCES_BASE, MAX_COUNT, MAX_RUNTIME_SECONDS, Array, TaskResources
+from swarmd.core.model import ADJUSTED_RESOURCES_BASE, Array, TaskResources
+from swarmd.core.queues import Queues, adjusted
 from swarmd.core.status import Code
 from swarmd.core.text import TextColumn
 from swarmd.core.usage import Codes, Usage
@@ -38,6 +38,9 @@ _APPENDED = (
     "changed_at",
 )
 """Columns that a load brings as they are."""
+
+_Outcome = tuple[int, int, str, int, int, float]
+"""The row of resources and the place of the scales by which they grew, and all that can differ in what came of it."""
 
 
 class Table:
@@ -72,7 +75,8 @@ class Table:
         self.resources_ids = IdIndex()
         self.resources: list[TaskResources] = []
         self.scale_sets = ScaleSets()
-        self._adjusted: dict[tuple[int, int], int] = {}
+        self.queues = Queues()
+        self._adjusted: dict[_Outcome, int] = {}
 
     # -- growing ---------------------------------------------------------------------------------------------------
 
@@ -166,31 +170,37 @@ class Table:
     def adjust(self, rows: Rows) -> None:
         """Give each of these tasks, which are in no lane, its resources scaled up."""
         lanes = self.lanes.of_task[rows]
-        keys = []
+        keys, grown_rows = [], dict[tuple[int, int], int]()
         for lane, scales in zip(lanes.tolist(), self.scales[rows].tolist(), strict=True):
-            resources_row = self._scaled(int(self.lanes.resources_row[lane]), scales)
-            keys.append((int(self.lanes.priority[lane]), int(self.lanes.array_row[lane]), resources_row))
+            grew = int(self.lanes.resources_row[lane]), scales
+            if grew not in grown_rows:
+                grown_rows[grew] = self._adjusted_row(*grew)
+            keys.append((int(self.lanes.priority[lane]), int(self.lanes.array_row[lane]), grown_rows[grew]))
         self.lanes.of_task[rows] = self.lanes.intern(keys)
 
     @property
-    def adjusted(self) -> Mapping[tuple[int, int], int]:
-        """The row of all resources that were scaled up, by the row they came from and the place of the scales."""
-        return self._adjusted
+    def adjusted(self) -> list[tuple[int, int, int]]:
+        """All resources that were adjusted: the row they came from, the place of the scales, their own row."""
+        return [(came_from, scales, row) for (came_from, scales, *_), row in self._adjusted.items()]
 
-    def remember_adjusted(self, adjusted: Mapping[tuple[int, int], int]) -> None:
-        """Some of the resources are others scaled up, so that the same is not added again."""
-        self._adjusted.update(adjusted)
+    def remember_adjusted(self, adjusted: Iterable[tuple[int, int, int]]) -> None:
+        """Some of the resources are others that were adjusted, so that the same is not added again."""
+        for came_from, scales, row in adjusted:
+            self._adjusted[_outcome(came_from, scales, self.resources[row])] = row
 
-    def _scaled(self, resources_row: int, scales: int) -> int:
-        if not scales:
+    def _adjusted_row(self, resources_row: int, scales: int) -> int:
+        """The row of what comes after these resources. The same row when nothing of them can grow."""
+        before = self.resources[resources_row]
+        after = adjusted(before, self.scale_sets.sets[scales], self.queues) if scales else before
+        if after == before:
             return resources_row
-        row = self._adjusted.get((resources_row, scales))
+        outcome = _outcome(resources_row, scales, after)
+        row = self._adjusted.get(outcome)
         if row is None:
             row = len(self.resources)
-            self._adjusted[resources_row, scales] = row
-            grown_resources = scaled(self.resources[resources_row], self.scale_sets.sets[scales])
+            self._adjusted[outcome] = row
             new_id = ADJUSTED_RESOURCES_BASE + len(self._adjusted)
-            self.add_resources([replace(grown_resources, task_resources_id=new_id)])
+            self.add_resources([replace(after, task_resources_id=new_id)])
         return row
 
     # -- texts -----------------------------------------------------------------------------------------------------
@@ -215,6 +225,11 @@ class Table:
     def resources_of(self, row: int) -> TaskResources:
         return self.resources[int(self.lanes.resources_row[self.lanes.of_task[row]])]
 
+    def resources_rows(self, rows: Rows) -> Rows:
+        """The resources of each task."""
+        resources_rows: Rows = self.lanes.resources_row[self.lanes.of_task[rows]]
+        return resources_rows
+
     @property
     def nbytes(self) -> int:
         """Bytes held by columns and dependencies, names and commands aside."""
@@ -238,20 +253,5 @@ def _renumbered(places: NDArray[np.generic], numbers: Int32s) -> Int32s:
     return renumbered
 
 
-def scaled(resources: TaskResources, scales: Scales) -> TaskResources:
-    """The resources after an attempt ran out of them: each grows by its own scale, cores and MiB to whole numbers.
-
-    The rule is Jobmon's: memory 0.5 means half as much again.
-    """
-    runtime = resources.runtime_seconds * (1 + scales.get("runtime", 0.0))
-    return replace(
-        resources,
-        cores=_scaled_count(resources.cores, scales.get("cores", 0.0)),
-        memory_mib=_scaled_count(resources.memory_mib, scales.get("memory", 0.0)),
-        runtime_seconds=min(MAX_RUNTIME_SECONDS, runtime),
-    )
-
-
-def _scaled_count(count: int, scale: float) -> int:
-    """Upwards to a whole number, without the last digits that floats invent: 10 and a tenth are 11, not 12."""
-    return ceil(round(min(float(MAX_COUNT), count * (1 + scale)), 6))
+def _outcome(came_from: int, scales: int, after: TaskResources) -> _Outcome:
+    return came_from, scales, after.queue, after.cores, after.memory_mib, after.runtime_seconds

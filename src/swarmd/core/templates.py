@@ -21,15 +21,38 @@ def placeholders(template: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+class Template:
+    """A template whose placeholders are found once, to be filled many times."""
+
+    __slots__ = ("_names", "_pieces")
+
+    def __init__(self, template: str) -> None:
+        self._pieces: list[str] = []
+        """Literal text and, at the odd places, placeholders as they are written."""
+        self._names: list[tuple[int, str]] = []
+        """Where which placeholder is."""
+        end = 0
+        for match in _PLACEHOLDER.finditer(template) if "{" in template else ():
+            self._pieces += [template[end : match.start()], "{" + match[1] + "}" if match[1] else match[0]]
+            if match[2]:
+                self._names.append((len(self._pieces) - 1, match[2]))
+            end = match.end()
+        self._pieces.append(template[end:])
+
+    def fill(self, values: Mapping[str, object]) -> str:
+        """Every placeholder that has a value replaced; others stay as they are."""
+        if not self._names:
+            return "".join(self._pieces)
+        pieces = self._pieces.copy()
+        for place, name in self._names:
+            if name in values:
+                pieces[place] = str(values[name])
+        return "".join(pieces)
+
+
 def fill(template: str, values: Mapping[str, object]) -> str:
     """The template with every placeholder that has a value replaced; others stay as they are."""
-
-    def replacement(match: re.Match[str]) -> str:
-        if match[1]:
-            return "{" + match[1] + "}"
-        return str(values[match[2]]) if match[2] in values else match[0]
-
-    return _PLACEHOLDER.sub(replacement, template) if "{" in template else template
+    return Template(template).fill(values)
 
 
 def check_template(template: str, *, field: str) -> None:

@@ -4,9 +4,10 @@ Trusts nothing: a snapshot may be damaged in ways that no checksum sees, and wha
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +16,9 @@ from swarmd.core.errors import DamagedError, SwarmdError
 from swarmd.core.events import Created, SwarmSettings
 from swarmd.core.freezing import APPENDED, CHANGING, DTYPES, Chunk, Column, Facts
 from swarmd.core.graph import segment_of
-from swarmd.core.history import AttemptRecord, Bulk
+from swarmd.core.history import UNKNOWN_RESOURCES, AttemptRecord, Bulk
 from swarmd.core.ids import ABSENT
-from swarmd.core.model import Array, TaskResources
+from swarmd.core.model import Array, QueueLimits, TaskResources
 from swarmd.core.reservations import OpenBatch
 from swarmd.core.status import STANDING_CODES, STATUS_OF, Code, RunStatus, TaskStatus
 from swarmd.core.swarm import LoadAnswer, Swarm, TickRecord
@@ -83,17 +84,19 @@ class _Thawing:
         facts = self._facts
         table.usage.swarm_limit = facts["swarm_limit"]
         table.add_arrays([Array(**each) for each in facts["arrays"]])
-        table.add_resources([TaskResources(**each) for each in facts["resources"]])
+        table.add_resources([_resources(**each) for each in facts["resources"]])
         limits = self._column("arrays.limit", len(table.arrays))
         _demand(bool(np.all(limits >= 0)), "an array has a negative limit")
         for row in np.flatnonzero(limits != table.usage.limits()).tolist():
             table.usage.set_limit(row, int(limits[row]))
         places = [table.scale_sets.place(scales) for scales in facts["scale_sets"]]
         _demand(places == list(range(len(table.scale_sets.sets))), "the same scales come twice")
-        adjusted = {(row, scales): grown for row, scales, grown in facts["adjusted"]}
+        adjusted = [(row, scales, grown) for row, scales, grown in facts["adjusted"]]
         rows = range(len(table.resources))
-        _demand(all(row in rows and grown in rows for (row, _), grown in adjusted.items()), "resources are missing")
+        _demand(all(row in rows and grown in rows for row, _, grown in adjusted), "resources are missing")
         table.remember_adjusted(adjusted)
+        _demand(len(table.adjusted) == len(adjusted), "the same resources were adjusted alike twice")
+        table.queues.tell(QueueLimits(**each) for each in facts.get("queue_limits", ()))
 
     def _fill_lanes(self, table: Table) -> None:
         names = ("lanes.priority", "lanes.array", "lanes.resources")
@@ -174,8 +177,8 @@ class _Thawing:
         return batches
 
     def _fill_history(self, swarm: Swarm) -> None:
-        size = swarm.state.table.size
-        rows, records = self._records(size)
+        table = swarm.state.table
+        rows, records = self._records(table)
         lists: dict[int, list[tuple[int, AttemptRecord]]] = {}
         serials = self._column("history.serials", len(rows)).tolist()
         for row, serial, record in zip(rows, serials, records, strict=True):
@@ -184,37 +187,46 @@ class _Thawing:
         budget = self._column("history.budget", self._facts["texts"])
         _demand(_within(budget, len(records)), "a text is of a record that there is not")
         texts = ((rows[place], records[place]) for place in budget.tolist())
-        swarm.state.history.fill(lists, self._bulks(size), self._facts["last_serial"], texts)
+        swarm.state.history.fill(lists, self._bulks(table), self._facts["last_serial"], texts)
 
-    def _records(self, size: int) -> tuple[list[int], list[AttemptRecord]]:
+    def _records(self, table: Table) -> tuple[list[int], list[AttemptRecord]]:
         rows = self._column("history.rows")
+        asked = self._asked_for("history.resources", len(rows), table)
         names = ("attempts", "statuses", "queued_at", "changed_at", "reasons")
         attempts, codes, queued, changed, reasons = (self._column(f"history.{name}", len(rows)) for name in names)
         data, ends, count = self._texts("reasons", len(self._column("reasons.ends")))
-        _demand(_within(rows, size), "a record is of a task that there is not")
+        _demand(_within(rows, table.size), "a record is of a task that there is not")
         _demand(_within(codes, len(STATUS_OF)), "a record has an unknown status")
         _demand(_within(reasons, count), "a record has a reason that there is not")
         known = [data[start:end].decode() for start, end in pairwise([0, *ends.tolist()])]
-        values = zip(
-            attempts.tolist(), codes.tolist(), queued.tolist(), changed.tolist(), reasons.tolist(), strict=True
-        )
+        values = zip(*map(_listed, (attempts, codes, queued, changed, reasons, asked)), strict=True)
         return rows.tolist(), [
-            AttemptRecord(attempt, STATUS_OF[code], queued_at, changed_at, known[reason])
-            for attempt, code, queued_at, changed_at, reason in values
+            AttemptRecord(attempt, STATUS_OF[code], queued_at, changed_at, known[reason], resources)
+            for attempt, code, queued_at, changed_at, reason, resources in values
         ]
 
-    def _bulks(self, size: int) -> list[Bulk]:
+    def _asked_for(self, name: str, length: int, table: Table) -> Column:
+        """What attempts had asked for, which snapshots of format 1 did not keep."""
+        if "queue_limits" not in self._facts:
+            return np.full(length, UNKNOWN_RESOURCES, dtype=np.int32)
+        asked = self._column(name, length)
+        known = asked[asked != UNKNOWN_RESOURCES]
+        _demand(_within(known, len(table.resources)), "an attempt asked for resources that there are not")
+        return asked
+
+    def _bulks(self, table: Table) -> list[Bulk]:
         described = self._facts["bulks"]
         total = sum(count for *_, count in described)
         names = ("rows", "attempts", "queued_at", "changed_at")
         rows, attempts, queued, changed = (self._column(f"bulks.{name}", total) for name in names)
+        asked = self._asked_for("bulks.resources", total, table)
         _demand(all(count >= 0 for *_, count in described), "there are less than no records")
-        _demand(_within(rows, size), "a record is of a task that there is not")
+        _demand(_within(rows, table.size), "a record is of a task that there is not")
         bulks, start = [], 0
         for serial, status, reason, count in described:
             part = slice(start, start + count)
-            times = queued[part], changed[part]
-            bulks.append(Bulk(serial, rows[part], attempts[part], TaskStatus(status), *times, reason))
+            columns = queued[part], changed[part], asked[part]
+            bulks.append(Bulk(serial, rows[part], attempts[part], TaskStatus(status), *columns, reason))
             start += count
         return bulks
 
@@ -254,6 +266,15 @@ class _Thawing:
         fit = len(ends) <= size and last == len(data) and bool(np.all(np.diff(ends, prepend=0) >= 0))
         _demand(fit and _cut_at_characters(data, ends), f"{name} are not cut where a text ends")
         return data, ends, size
+
+
+def _resources(*, fallback_queues: Iterable[str] = (), **others: Any) -> TaskResources:
+    return TaskResources(**others, fallback_queues=tuple(fallback_queues))
+
+
+def _listed(column: Column) -> list[Any]:
+    values: list[Any] = column.tolist()
+    return values
 
 
 def _cut_at_characters(data: bytearray, ends: Column) -> bool:

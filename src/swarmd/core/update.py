@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from swarmd.core.ids import Int64s
+from swarmd.core.model import QueueLimits
 from swarmd.core.status import TaskStatus
 
 Attempts = NDArray[np.int32]
@@ -125,6 +126,8 @@ class StateUpdate:
     """The run's status, a one-letter code (`RunStatus`); None: stays."""
     sync_time: datetime | None = None
     """How current the news is, by the clock of whoever sends it."""
+    queue_limits: list[QueueLimits] = field(default_factory=list)
+    """What queues can hold; each takes the place of what was known of the same cluster and queue."""
 
     def __post_init__(self) -> None:
         given: Mapping[int, str] = self.task_statuses
@@ -145,6 +148,7 @@ class StateUpdate:
             array_limits={**self.array_limits, **other.array_limits},
             workflow_run_status=other.workflow_run_status or self.workflow_run_status,
             sync_time=other.sync_time or self.sync_time,
+            queue_limits=_last_of_each([*self.queue_limits, *other.queue_limits]),
         )
 
     def __bool__(self) -> bool:
@@ -154,4 +158,9 @@ class StateUpdate:
             or self.array_limits
             or self.workflow_run_status
             or self.sync_time
+            or self.queue_limits
         )
+
+
+def _last_of_each(told: list[QueueLimits]) -> list[QueueLimits]:
+    return list({(limits.cluster, limits.queue): limits for limits in told}.values())

@@ -65,6 +65,7 @@ def attempt_that_stands(table: Table, row: int) -> AttemptRecord:
         status=STATUS_OF[int(table.status[row])],
         queued_at=float(table.queued_at[row]),
         changed_at=float(table.changed_at[row]),
+        resources=int(table.lanes.resources_row[table.lanes.of_task[row]]),
     )
 
 

@@ -9,12 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from swarmd.core.batch import MAX_BATCH_SIZE, Batch
 from swarmd.core.update import StateUpdate
 
-Report = Callable[[str, StateUpdate], None]
-"""Takes news of a swarm: report(swarm_id, update). Called in the event loop's thread; never blocks, never raises."""
+if TYPE_CHECKING:
+    import asyncio
+
+Report = Callable[[str, StateUpdate], "asyncio.Future[Any] | None"]
+"""Takes news of a swarm: report(swarm_id, update). Called in the event loop's thread; never blocks, never raises.
+
+What it gives back is done when the news is as durable as the swarm is: for gateways whose engine may forget what it has
+told only then. It fails when the daemon ends before. None: nobody wants that news.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,8 @@ class SwarmInfo:
     """Added to the environment of every command, likewise."""
     token: str = ""
     """Tells this swarm from others that had its id before. Empty: it lives in memory, and ends with the daemon."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """`Swarm.gateway_options`: what this swarm in particular asks of its gateway, which checks them in `add_swarm`."""
 
 
 class ServerGateway(ABC):
@@ -100,6 +110,13 @@ class ServerGateway(ABC):
     name = ""
     capabilities = Capabilities()
 
+    async def trouble(self) -> str:
+        """Why it cannot be used here, in words that say what to do about it; empty when it can.
+
+        May be asked before `start`, and at any time. Swarms that would need it are refused with these words.
+        """
+        return ""
+
     async def start(self, report: Report) -> None:
         """Begin. News goes to `report` from now until `close`."""
 
@@ -107,7 +124,30 @@ class ServerGateway(ABC):
         """End; nothing is reported any more."""
 
     async def add_swarm(self, swarm: SwarmInfo) -> None:
-        """Batches of this swarm may come, and none before. Called again when something of it changed."""
+        """Batches of this swarm may come, and none before. Called again when something of it changed.
+
+        Raises InvalidInputError for options of the swarm that cannot be used; the swarm is not created then. What it
+        raises when a daemon takes up an old swarm is logged, and it is called again until it does not.
+        """
+
+    async def swarm_finished(self, swarm_id: str, *, succeeded: bool) -> None:
+        """Nothing of the swarm is ready, active or in doubt any more; `succeeded` when every task is DONE.
+
+        Called again after a restart, and when a swarm that went on is finished once more.
+        """
+
+    def standing(self, swarm_id: str, task_id: int, attempt: int) -> str:
+        """What the engine says of an attempt that it has, for people: where it is, and what it waits for.
+
+        Answers at once, from what is known; empty when there is nothing to say.
+        """
+        del swarm_id, task_id, attempt
+        return ""
+
+    def output_directory(self, swarm_id: str) -> Path | None:
+        """Where on this machine the output of a swarm's tasks is, in the layout of `gateways.output`; None: nowhere."""
+        del swarm_id
+        return None
 
     async def remove_swarm(self, swarm_id: str) -> None:
         """The swarm is gone; its tasks are to be ended. They should be over on return: soon nobody knows of them."""

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from swarmd.core.change import Change
 from swarmd.core.errors import (
     AlreadyExistsError,
     DamagedError,
@@ -26,6 +27,7 @@ from swarmd.core.errors import (
 from swarmd.core.events import Created, SwarmSettings
 from swarmd.core.swarm import REMEMBERED_REQUESTS, Swarm
 from swarmd.core.update import StateUpdate
+from swarmd.gateways.catalogue import BrokenGateway, Gateways
 from swarmd.gateways.contract import ServerGateway
 from swarmd.host.feed import Feed
 from swarmd.host.requests import RequestLog
@@ -74,14 +76,15 @@ class Registry:
         gateways: Mapping[str, ServerGateway],
         *,
         directory: StateDirectory | None = None,
-        log_directory: Path | None = None,
         max_swarms: int = 1000,
         limits: HostLimits | None = None,
         observer: Observer = UNOBSERVED,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Without a directory all swarms live in memory."""
-        self.gateways = dict(gateways)
+        self.gateways = gateways if isinstance(gateways, Gateways) else Gateways(gateways)
+        self._unmade = set(self.gateways) - self.gateways.made.keys()
+        self._making_gateway = asyncio.Lock()
         self.created: RequestLog[HostedSwarm] = RequestLog(self._created_before)
         self.set_aside: dict[str, SetAside] = {}
         self.trouble_changed: Callable[[], None] = lambda: None
@@ -96,22 +99,42 @@ class Registry:
         self._swarms: dict[str, HostedSwarm] = {}
         self._making: set[str] = set()
         self._deleting: dict[str, asyncio.Task[None]] = {}
-        self._log_directory = log_directory
         self._max_swarms = max_swarms
         self._observer = observer
         self.limits = limits or HostLimits()
         self._clock = clock
 
     async def start(self) -> None:
-        """Start every gateway."""
-        for gateway in self.gateways.values():
-            await gateway.start(self.report)
+        """Start every gateway that there is. Raises SwarmdError or OSError when one says that the daemon cannot go on.
 
-    def report(self, swarm_id: str, update: StateUpdate) -> None:
-        """News from a gateway. Of a swarm that is gone, nobody wants to know."""
+        Whatever else one raises is a fault of its own: nobody can use it, and the others go on.
+        """
+        for name in self.gateways.made:
+            await self._start_gateway(name)
+
+    async def _start_gateway(self, name: str) -> None:
+        try:
+            await self.gateways[name].start(self.report)
+        except (SwarmdError, OSError):
+            raise
+        except Exception as error:
+            log.exception("a gateway cannot be started", gateway=name)
+            self.gateways[name] = BrokenGateway(name, f"it could not be started: {type(error).__name__}: {error}")
+
+    async def _gateway_named(self, name: str) -> ServerGateway | None:
+        """The gateway, made and started when nobody needed it before; None when there is none of the name."""
+        if name in self._unmade:
+            async with self._making_gateway:
+                if name in self._unmade:
+                    await asyncio.to_thread(self.gateways.__getitem__, name)
+                    await self._start_gateway(name)
+                    self._unmade.discard(name)
+        return self.gateways.get(name)
+
+    def report(self, swarm_id: str, update: StateUpdate) -> "asyncio.Future[Change] | None":
+        """News from a gateway; gives back what is done when it is durable. Of a swarm that is gone, nobody asks."""
         swarm = self._swarms.get(swarm_id)
-        if swarm is not None:
-            swarm.report(update)
+        return None if swarm is None else swarm.report(update)
 
     # -- what was there before -------------------------------------------------------------------------------------
 
@@ -129,7 +152,7 @@ class Registry:
             begun = time.monotonic()
             try:
                 recovered = await asyncio.to_thread(store.recover, feed.publish)
-                gateway = self._known_gateway(recovered.swarm.created.settings.gateway)
+                gateway = await self._known_gateway(recovered.swarm.created.settings.gateway)
             except SwarmdError as error:
                 self._put_aside(swarm_id, store, error)
                 continue
@@ -148,10 +171,6 @@ class Registry:
         await asyncio.gather(*(self._resume(swarm, lost) for swarm, lost in taken_up))
 
     async def _resume(self, swarm: HostedSwarm, lost: int) -> None:
-        try:
-            await swarm.gateway.add_swarm(swarm.info)
-        except Exception:  # the others must not wait for this one's engine
-            log.exception("the gateway does not take the swarm up", swarm=swarm.swarm_id, gateway=swarm.gateway.name)
         await swarm.resume(paused=lost > 0)
         log.info("swarm taken up again", swarm=swarm.swarm_id, tasks=swarm.state.task_count)
 
@@ -160,8 +179,8 @@ class Registry:
         self.set_aside[swarm_id] = SetAside(swarm_id, error.message, store.folder)
         log.error("a swarm is damaged and was set aside", swarm=swarm_id, problem=error.message)
 
-    def _known_gateway(self, name: str) -> ServerGateway:
-        gateway = self.gateways.get(name)
+    async def _known_gateway(self, name: str) -> ServerGateway:
+        gateway = await self._gateway_named(name)
         if gateway is None:
             known = ", ".join(sorted(self.gateways))
             raise DamagedError(f"its gateway {name!r} is not known here; there are {known}")
@@ -177,7 +196,9 @@ class Registry:
         self.refuse_when_draining()
         settings = replace(settings, swarm_id=settings.swarm_id or f"swarm-{secrets.token_hex(4)}")
         self._check_new(settings.swarm_id)
-        gateway = self._gateway(settings)
+        gateway = await self._gateway(settings)
+        await _refuse_useless(gateway)
+        self._check_new(settings.swarm_id)  # others came by while the gateway was asked
         created, at = Created(settings, secrets.token_hex(6), request_id, asked), self._clock()
         self._making.add(settings.swarm_id)
         try:
@@ -186,7 +207,7 @@ class Registry:
                 store = await self._in_thread(self._directory.create, created, at)
             swarm = self._host(Swarm(created, at), gateway, store=store, seq=1)
             try:
-                await gateway.add_swarm(swarm.info)
+                await swarm.engine.add()
             except BaseException:
                 await self._forget(swarm)
                 raise
@@ -225,13 +246,11 @@ class Registry:
             journal = SwarmJournal(store, self._pool, seq, swarm, self._look_at_trouble, self._observer)
             journal.start()
         swarm_id = swarm.state.swarm_id
-        logs = self._log_directory / swarm_id if self._log_directory and gateway.name == "local" else None
         hosted = HostedSwarm(
             swarm,
             gateway if self._observer is UNOBSERVED else ObservedGateway(gateway, self._observer),
             journal=journal,
             feed=feed,
-            log_directory=logs,
             limits=self.limits,
             observer=self._observer,
             clock=self._clock,
@@ -258,8 +277,8 @@ class Registry:
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
 
-    def _gateway(self, settings: SwarmSettings) -> ServerGateway:
-        gateway = self.gateways.get(settings.gateway)
+    async def _gateway(self, settings: SwarmSettings) -> ServerGateway:
+        gateway = await self._gateway_named(settings.gateway)
         if gateway is None:
             known = ", ".join(sorted(self.gateways))
             message = f"swarm.gateway: {settings.gateway!r} is not known here; use one of {known}"
@@ -380,14 +399,28 @@ class Registry:
 
     async def close(self) -> None:
         """Close every gateway, and after its last news every journal."""
-        await asyncio.gather(*(gateway.close() for gateway in self.gateways.values()))
+        await asyncio.gather(*(self._close_gateway(gateway) for gateway in self.gateways.made.values()))
         await asyncio.gather(*(swarm.journal.close() for swarm in self.all()))
         self._pool.shutdown()
+
+    async def _close_gateway(self, gateway: ServerGateway) -> None:
+        try:
+            await gateway.close()
+        except Exception:  # what is not written yet must not be lost over it
+            log.exception("a gateway did not close", gateway=gateway.name)
 
     @property
     def is_idle(self) -> bool:
         """Whether no swarm has anything left to do."""
         return all(swarm.state.finished or not swarm.state.task_count for swarm in self.all())
+
+
+async def _refuse_useless(gateway: ServerGateway) -> None:
+    """Raise FailedPreconditionError when the gateway cannot be used here."""
+    trouble = await gateway.trouble()
+    if trouble:
+        message = f"swarm.gateway: {gateway.name!r} cannot be used here: {trouble}"
+        raise FailedPreconditionError(message, reason="GATEWAY_UNUSABLE", field="swarm.gateway")
 
 
 def _unknown(swarm_id: str) -> NotFoundError:

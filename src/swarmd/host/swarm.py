@@ -6,7 +6,7 @@ import gc
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,16 +26,17 @@ from swarmd.core.events import (
     TickAnswered,
     Updated,
 )
+from swarmd.core.explain import Explanation
 from swarmd.core.loading import KnownIds, Load, plan_load
 from swarmd.core.model import ALL_TEXTS, TextLimits
-from swarmd.core.reservations import at_engine, cancelled_at_engine
 from swarmd.core.selecting import Selector
 from swarmd.core.status import TaskStatus
 from swarmd.core.swarm import LoadAnswer, Swarm
 from swarmd.core.update import StateUpdate, TaskStatuses
-from swarmd.gateways.contract import ServerGateway, SwarmInfo
+from swarmd.gateways.contract import ServerGateway
 from swarmd.host.autopilot import Autopilot
 from swarmd.host.book import JournaledBook
+from swarmd.host.engine import EngineSide
 from swarmd.host.feed import DELETED, DRAINING, MAX_BEHIND_BYTES, Closing, Feed
 from swarmd.host.requests import RequestLog, to_its_end
 from swarmd.host.ticks import TickAnswer, answer_again
@@ -54,8 +55,6 @@ FULL_ANSWER_BYTES = 2 * 1024 * 1024
 """About so much of an answer says what to run: half of what clients of gRPC take in one message by default."""
 TICK_TASKS = 100_000
 """About how many tasks one tick of a client queues at most, so that its answer fits into a message."""
-FIRST_RESUME_SECONDS, LONGEST_RESUME_SECONDS = 1.0, 60.0
-CANCEL_PATIENCE_SECONDS = 10.0
 LOAD_PART_BYTES = 4 * 1024 * 1024
 """About how much of a load is written down at once: others wait for it."""
 TASK_BYTES = 64
@@ -95,7 +94,6 @@ class HostedSwarm:
         *,
         journal: Journal | None = None,
         feed: Feed | None = None,
-        log_directory: Path | None = None,
         limits: HostLimits | None = None,
         observer: Observer = UNOBSERVED,
         clock: Callable[[], float] = time.time,
@@ -106,7 +104,7 @@ class HostedSwarm:
         self.state.batch_prefix = f"{swarm.state.swarm_id}-{secrets.token_hex(4)}"  # new, whatever the journal has lost
         self.gateway = gateway
         self.journal = journal or MemoryJournal()
-        self.log_directory = log_directory
+        self.engine = EngineSide(swarm, gateway, in_memory=self.in_memory)
         self.limits = limits or HostLimits()
         self._observer = observer
         self._clock = clock
@@ -118,8 +116,6 @@ class HostedSwarm:
         self.loads: RequestLog[LoadAnswer] = RequestLog(self._answered_load)
         self._loading = asyncio.Lock()
         self._waiting: set[asyncio.Future[None]] = set()
-        self._background: set[asyncio.Task[None]] = set()
-        self._cancelling: set[asyncio.Task[None]] = set()
         self._draining = False
         self._autopilot = Autopilot(self)
 
@@ -138,16 +134,14 @@ class HostedSwarm:
         return not self.journal.durable
 
     @property
+    def log_directory(self) -> Path | None:
+        """Where the output of its tasks is, for gateways that keep it on this machine."""
+        return self.gateway.output_directory(self.swarm_id)
+
+    @property
     def autopilot(self) -> bool:
         """Whether the daemon ticks by itself."""
         return self.swarm.autopilot
-
-    @property
-    def info(self) -> SwarmInfo:
-        """What its gateway is told."""
-        directory = Path(self.settings.working_directory) if self.settings.working_directory else None
-        token = "" if self.in_memory else self.swarm.created.token
-        return SwarmInfo(self.swarm_id, directory, self.settings.environment, token)
 
     def now(self) -> float:
         """The clock by which its changes are stamped: seconds since the epoch."""
@@ -167,8 +161,7 @@ class HostedSwarm:
         if paused:
             log.warning("the swarm is paused: look what its engine has, then resume it", swarm=self.swarm_id)
             await self._noted(Configured(paused=True))
-        if not await self._resume_at_engine():
-            self._in_background(self._resume_at_engine_later())
+        await self.engine.take_up()
         for known in list(self.state.open_batches.values()):
             batch = known.batch
             if self.gateway.capabilities.hands_out:
@@ -187,38 +180,23 @@ class HostedSwarm:
         await asyncio.wait((noted, trouble), return_when=asyncio.FIRST_COMPLETED)
         trouble.cancel()
 
-    async def _resume_at_engine(self) -> bool:
-        """Tell the gateway what an earlier daemon had given it; False when it cannot take it up now."""
-        table, swarm_id = self.state.table, self.swarm_id
-        try:
-            await self.gateway.resume(at_engine(table, swarm_id), cancelled_at_engine(table, swarm_id))
-        except Exception:
-            log.exception("the engine cannot be told what it has; it will be tried again", swarm=swarm_id)
-            return False
-        return True
-
-    async def _resume_at_engine_later(self) -> None:
-        pause = FIRST_RESUME_SECONDS
-        while not self._draining:
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_RESUME_SECONDS)
-            if await self._resume_at_engine():
-                return
-
     # -- changes ---------------------------------------------------------------------------------------------------
 
     def apply(self, update: StateUpdate) -> "asyncio.Future[Change]":
         """Fold news into the state; done when it is durable. Raises InvalidInputError or NotFoundError at once."""
         return self._submit(self.swarm.check(Updated(update)))
 
-    def report(self, update: StateUpdate) -> None:
-        """News from the gateway: like `apply`, but nobody is there to be told that it is wrong, or to be refused."""
+    def report(self, update: StateUpdate) -> "asyncio.Future[Change] | None":
+        """News from the gateway: like `apply`, but nobody is there to be told that it is wrong, or to be refused.
+
+        None: it is wrong, and the log says so.
+        """
         try:
             event = self.swarm.check(Updated(update))
         except SwarmdError as error:
             log.warning("news from the gateway was refused", swarm=self.swarm_id, error=error.message)
-            return
-        self._submit(event, must=True)
+            return None
+        return self._submit(event, must=True)
 
     def _note(self, event: Event) -> "asyncio.Future[Change]":
         """Something that happened already. Outcomes of batches do not wait behind the news of others."""
@@ -284,10 +262,7 @@ class HostedSwarm:
 
     async def _cancel(self, event: Event, reason: str) -> Change:
         change = await self._submit(event)
-        if change.stopped_ids is not None and len(change.stopped_ids) and self.gateway.capabilities.can_cancel:
-            telling = self._in_background(self._cancel_at_engine(change, reason))
-            self._cancelling.add(telling)
-            telling.add_done_callback(self._cancelling.discard)
+        self.engine.cancel(change, reason)
         return change
 
     async def reset(self, selector: Selector, *, include_downstreams: bool, reason: str) -> Change:
@@ -296,8 +271,7 @@ class HostedSwarm:
         Not before the engine has been told of what was cancelled: otherwise a crash in between could leave an attempt
         running that nobody remembers. An engine that does not answer is not waited for very long.
         """
-        if self._cancelling:
-            await asyncio.wait(self._cancelling, timeout=CANCEL_PATIENCE_SECONDS)
+        await self.engine.until_cancelled()
         event = Reset(selector, include_downstreams=include_downstreams, reason=reason)
         return await self._submit(self.swarm.check(event))
 
@@ -317,18 +291,19 @@ class HostedSwarm:
     def _publish(self, change: Change) -> Change:
         if not change.is_empty:
             self.feed.publish(change)
+            self.engine.look_at_end()
         self.wake()
         return change
 
-    async def _cancel_at_engine(self, change: Change, reason: str) -> None:
-        if change.stopped_ids is None or change.stopped_attempts is None:
-            return
-        ids, attempts = change.stopped_ids.tolist(), change.stopped_attempts.tolist()
-        reach("cancel.telling")
-        try:
-            await self.gateway.cancel_tasks(self.swarm_id, ids, attempts, reason)
-        except Exception:
-            log.exception("the engine could not be told of a cancellation", swarm=self.swarm_id, tasks=len(ids))
+    def explain(self, task_id: int) -> Explanation:
+        """Why a task is not running, with what the engine says of it. Raises NotFoundError."""
+        found = self.state.explain(task_id, autopilot=self.autopilot)
+        standing = self.engine.standing(found)
+        if not standing:
+            return found
+        first, *others = found.obstacles
+        obstacle = replace(first, message=f"{first.message} {standing}")
+        return replace(found, summary=obstacle.message, obstacles=[obstacle, *others])
 
     # -- scheduling ------------------------------------------------------------------------------------------------
 
@@ -442,8 +417,7 @@ class HostedSwarm:
         self.wake()
         until = time.monotonic() + grace
         await self.scheduler.drain(max(0.0, grace))
-        if self._background:
-            await asyncio.wait(self._background, timeout=max(0.0, until - time.monotonic()))
+        await self.engine.drain(until - time.monotonic())
 
     @property
     def is_draining(self) -> bool:
@@ -462,16 +436,10 @@ class HostedSwarm:
         if self.state.task_count and self.journal.trouble is None:
             await self.cancel(Selector(everything=True), "the swarm was deleted")
         await self.drain(0)
-        await self.gateway.remove_swarm(self.swarm_id)
+        await self.engine.remove()
         await self.journal.close()
         self.journal = MemoryJournal()  # outcomes that come yet are nobody's any more
         self.close(DELETED)
-
-    def _in_background(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        return task
 
 
 def _nothing() -> None:

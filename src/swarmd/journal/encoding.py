@@ -89,6 +89,7 @@ def _created(event: events.Created) -> pb.Event:
         workflow_run_status=RUN_STATUS_TO_PB[settings.run_status],
         working_directory=settings.working_directory,
         environment=settings.environment,
+        gateway_options=settings.gateway_options,
     )
     created = pb.Created(swarm=swarm, token=event.token, request_id=event.request_id, asked=event.asked)
     return pb.Event(created=created)

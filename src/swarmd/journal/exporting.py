@@ -1,6 +1,6 @@
 """A swarm's journal as JSON Lines, for people and programs, and back.
 
-    {"journal": {"swarm_id": "study", "format": 1}}
+    {"journal": {"swarm_id": "study", "format": 2}}
     {"snapshot": {"seq": 812, "facts": {...}}}
     {"column": "status", "values": [6, 6, 2]}            one line for each column of the snapshot
     {"text": "commands", "utf8": "..."}                  or "base64", for what is no text
@@ -27,7 +27,7 @@ from swarmd.journal.segment import Record
 from swarmd.journal.snapshot import read_snapshot
 from swarmd.journal.store import SwarmStore
 
-FORMAT = 1
+FORMAT = 2
 
 Line = dict[str, Any]
 

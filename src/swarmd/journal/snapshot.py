@@ -22,7 +22,7 @@ from swarmd.core.freezing import Frozen, Section
 from swarmd.core.swarm import Swarm
 from swarmd.core.thawing import thaw
 
-FORMAT = 1
+FORMAT = 2
 """Raised when a snapshot of the present code could not be read by the code before it."""
 
 _MAGIC, _END = b"SWARMD\x00S", b"COMPLETE"

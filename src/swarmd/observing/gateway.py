@@ -1,6 +1,7 @@
 """A gateway whose calls somebody observes: passes everything on, and tells how long it took and what came of it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import final
 
 from swarmd.core.batch import Batch
@@ -26,6 +27,9 @@ class ObservedGateway(ServerGateway):
         self.name = gateway.name
         self.capabilities = gateway.capabilities
 
+    async def trouble(self) -> str:
+        return await self._gateway.trouble()
+
     async def start(self, report: Report) -> None:
         await self._gateway.start(report)
 
@@ -35,6 +39,16 @@ class ObservedGateway(ServerGateway):
     async def add_swarm(self, swarm: SwarmInfo) -> None:
         with self._observer.gateway_call(self.name, "add_swarm"):
             await self._gateway.add_swarm(swarm)
+
+    async def swarm_finished(self, swarm_id: str, *, succeeded: bool) -> None:
+        with self._observer.gateway_call(self.name, "swarm_finished"):
+            await self._gateway.swarm_finished(swarm_id, succeeded=succeeded)
+
+    def standing(self, swarm_id: str, task_id: int, attempt: int) -> str:
+        return self._gateway.standing(swarm_id, task_id, attempt)
+
+    def output_directory(self, swarm_id: str) -> Path | None:
+        return self._gateway.output_directory(swarm_id)
 
     async def remove_swarm(self, swarm_id: str) -> None:
         with self._observer.gateway_call(self.name, "remove_swarm"):

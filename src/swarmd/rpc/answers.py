@@ -6,7 +6,7 @@ import numpy as np
 
 from swarmd._pb.swarm.v1 import scheduler_service_pb2 as scheduler_pb
 from swarmd._pb.swarm.v1 import swarm_pb2, swarm_service_pb2, task_pb2
-from swarmd.core.batch import spec_of
+from swarmd.core.batch import Specs, spec_of
 from swarmd.core.explain import Explanation
 from swarmd.core.reservations import OpenBatch
 from swarmd.core.views import Counts, TaskView
@@ -94,6 +94,7 @@ def swarm_settings(hosted: HostedSwarm) -> swarm_pb2.Swarm:
         workflow_run_status=RUN_STATUS_TO_PB[state.run_status],
         working_directory=settings.working_directory,
         environment=settings.environment,
+        gateway_options=settings.gateway_options,
         create_time=to_proto.timestamp(hosted.swarm.created_at),
         in_memory=hosted.in_memory,
         log_directory=str(hosted.log_directory or ""),
@@ -132,12 +133,14 @@ async def fill_batches(hosted: HostedSwarm, message: scheduler_pb.TickResponse) 
     for batch in message.batches:
         ids = np.array(batch.task_ids, dtype=np.int64)
         rows = table.ids.find(ids).tolist()
+        array = table.arrays[table.array_ids.find_one(batch.array_id)]
+        specs = Specs(table, hosted.swarm_id, array)
         for row, task_id, attempt in zip(rows, batch.task_ids, batch.attempts, strict=True):
-            spec = spec_of(table, hosted.swarm_id, row, task_id, attempt)
+            spec = specs.of(row, task_id, attempt)
             batch.tasks.add(task_id=spec.task_id, name=spec.name, command=spec.command, attempt=spec.attempt)
         resources = table.resources[table.resources_ids.find_one(batch.task_resources_id)]
         batch.task_resources.CopyFrom(to_proto.task_resources(resources))
-        batch.array_name = table.arrays[table.array_ids.find_one(batch.array_id)].name
+        batch.array_name = array.name
         await asyncio.sleep(0)
 
 
@@ -146,7 +149,7 @@ def explanation(hosted: HostedSwarm, values: Explanation) -> swarm_service_pb2.E
     message = swarm_service_pb2.ExplainTaskResponse(
         task=task_as_run(hosted, values.task),
         summary=values.summary,
-        attempts=[to_proto.attempt(each) for each in values.attempts],
+        attempts=[to_proto.attempt(*each) for each in zip(values.attempts, values.resources, strict=True)],
         batch_id=values.batch_id,
     )
     for each in values.obstacles:

@@ -120,7 +120,7 @@ class SwarmServicer(swarm_service_pb2_grpc.SwarmServiceServicer):
         """Why a task is not running."""
         del context
         swarm = self._registry.get(request.swarm_id)
-        found = swarm.state.explain(request.task_id, autopilot=swarm.autopilot)
+        found = swarm.explain(request.task_id)
         return answers.explanation(swarm, found)
 
     async def CancelTasks(self, request: pb.CancelTasksRequest, context: Context) -> pb.CancelTasksResponse:  # noqa: N802

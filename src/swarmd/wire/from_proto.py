@@ -14,7 +14,16 @@ from swarmd._pb.swarm.v1 import array_pb2, state_pb2, swarm_pb2, swarm_service_p
 from swarmd.core.columns import ScaleSets, TaskColumns, loading_code
 from swarmd.core.errors import InvalidInputError
 from swarmd.core.events import SwarmSettings
-from swarmd.core.model import ALL_TEXTS, DEFAULT_MAX_ATTEMPTS, DEFAULT_SWARM_LIMIT, Array, TaskResources, TextLimits
+from swarmd.core.loading import check_extra
+from swarmd.core.model import (
+    ALL_TEXTS,
+    DEFAULT_MAX_ATTEMPTS,
+    DEFAULT_SWARM_LIMIT,
+    Array,
+    QueueLimits,
+    TaskResources,
+    TextLimits,
+)
 from swarmd.core.selecting import Selector
 from swarmd.core.status import CODE_OF, RunStatus, TaskStatus
 from swarmd.core.update import StateUpdate, TaskStatuses
@@ -40,7 +49,7 @@ def check_size(message: state_pb2.StateUpdate) -> None:
 
 
 def state_update(message: state_pb2.StateUpdate, texts: TextLimits = ALL_TEXTS) -> StateUpdate:
-    """A StateUpdate as it came. Raises LimitExceededError for a reason that is too long."""
+    """A StateUpdate as it came. Raises LimitExceededError for a text that is too long."""
     statuses = TaskStatuses()
     for place, group in enumerate(message.task_statuses):
         attempts = np.array(group.attempts, dtype=np.int32) if group.attempts else None
@@ -57,7 +66,22 @@ def state_update(message: state_pb2.StateUpdate, texts: TextLimits = ALL_TEXTS) 
         update.workflow_run_status = run_status(message.workflow_run_status, "update.workflow_run_status")
     if message.HasField("sync_time"):
         update.sync_time = _time(message.sync_time, "update.sync_time")
+    for place, limits in enumerate(message.queue_limits):
+        update.queue_limits.append(_queue_limits(limits, f"update.queue_limits[{place}]", texts))
     return update
+
+
+def _queue_limits(message: task_pb2.QueueLimits, where: str, texts: TextLimits) -> QueueLimits:
+    texts.check("label", message.cluster, f"{where}.cluster")
+    texts.check("label", message.queue, f"{where}.queue")
+    runtime = message.runtime.seconds + message.runtime.nanos / 1e9
+    return QueueLimits(
+        message.cluster,
+        message.queue,
+        message.cores if message.HasField("cores") else None,
+        message.memory_mib if message.HasField("memory_mib") else None,
+        runtime if message.HasField("runtime") else None,
+    )
 
 
 def _time(message: Timestamp, field: str) -> datetime:
@@ -114,6 +138,7 @@ def task_resources(message: task_pb2.TaskResources) -> TaskResources:
         memory_mib=message.memory_mib,
         runtime_seconds=seconds(message.runtime, f"task_resources[{message.task_resources_id}].runtime"),
         extra=dict(message.extra),
+        fallback_queues=tuple(message.fallback_queues),
     )
 
 
@@ -172,6 +197,7 @@ def check_swarm(message: swarm_pb2.Swarm, texts: TextLimits) -> None:
         text = f"swarm.working_directory: {message.working_directory!r} is relative; give an absolute path"
         raise InvalidInputError(text, field="swarm.working_directory")
     _check_environment(message, texts)
+    check_extra(message.gateway_options, "swarm.gateway_options", texts)
 
 
 def swarm_settings(message: swarm_pb2.Swarm) -> SwarmSettings:
@@ -187,6 +213,7 @@ def swarm_settings(message: swarm_pb2.Swarm) -> SwarmSettings:
         run_status=run_status(message.workflow_run_status, "swarm.workflow_run_status"),
         working_directory=message.working_directory,
         environment=dict(message.environment),
+        gateway_options=dict(message.gateway_options),
     )
 
 

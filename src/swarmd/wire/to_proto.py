@@ -10,7 +10,7 @@ from swarmd._pb.swarm.v1 import array_pb2, batch_pb2, state_pb2, swarm_service_p
 from swarmd.core.batch import Batch, BatchResult
 from swarmd.core.change import Change
 from swarmd.core.history import AttemptRecord
-from swarmd.core.model import Array, TaskResources
+from swarmd.core.model import Array, QueueLimits, TaskResources
 from swarmd.core.status import RunStatus
 from swarmd.core.update import StateUpdate, StatusGroup, TaskStatuses
 from swarmd.core.views import Counts, TaskView
@@ -68,6 +68,19 @@ def task_resources(values: TaskResources) -> task_pb2.TaskResources:
         memory_mib=values.memory_mib,
         runtime=duration(values.runtime_seconds) if values.runtime_seconds else None,
         extra=values.extra,
+        fallback_queues=values.fallback_queues,
+    )
+
+
+def queue_limits(values: QueueLimits) -> task_pb2.QueueLimits:
+    """What one queue can hold."""
+    seconds = values.runtime_seconds
+    return task_pb2.QueueLimits(
+        cluster=values.cluster,
+        queue=values.queue,
+        cores=values.cores,
+        memory_mib=values.memory_mib,
+        runtime=None if seconds is None else duration(seconds),
     )
 
 
@@ -126,6 +139,7 @@ def state_update(update: StateUpdate) -> state_pb2.StateUpdate:
         message.workflow_run_status = RUN_STATUS_TO_PB[RunStatus(update.workflow_run_status)]
     if update.sync_time is not None:
         message.sync_time.FromDatetime(update.sync_time)
+    message.queue_limits.extend(queue_limits(each) for each in update.queue_limits)
     return message
 
 
@@ -141,14 +155,15 @@ def ignored(change: Change) -> list[state_pb2.IgnoredNews]:
     ]
 
 
-def attempt(values: AttemptRecord) -> swarm_service_pb2.Attempt:
-    """One attempt of a task."""
+def attempt(values: AttemptRecord, asked_for: TaskResources | None) -> swarm_service_pb2.Attempt:
+    """One attempt of a task, with what it asked for if that is known."""
     return swarm_service_pb2.Attempt(
         attempt=values.attempt,
         status=TASK_STATUS_TO_PB[values.status],
         queue_time=timestamp(values.queued_at),
         status_time=timestamp(values.changed_at),
         reason=values.reason,
+        task_resources=None if asked_for is None else task_resources(asked_for),
     )
 
 

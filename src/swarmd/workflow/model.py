@@ -26,6 +26,7 @@ from swarmd.core.model import (
     MAX_COMMAND_BYTES,
     MAX_COUNT,
     MAX_EXTRA_ENTRIES,
+    MAX_FALLBACK_QUEUES,
     MAX_LABEL_BYTES,
     MAX_NAME_BYTES,
 )
@@ -90,6 +91,11 @@ class ResourcesBlock(_Block):
 
     cluster: Label = Field(default="", description="The engine's cluster.")
     queue: Label = Field(default="", description="The engine's queue or partition.")
+    fallback_queues: list[Label] = Field(
+        default_factory=list,
+        max_length=MAX_FALLBACK_QUEUES,
+        description="Queues of the same cluster for what has grown too large for its queue: the first to fit it.",
+    )
     cores: int = Field(default=1, ge=1, le=MAX_COUNT, description="How many cores a task uses.")
     memory: Annotated[
         int,

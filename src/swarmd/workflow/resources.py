@@ -38,13 +38,14 @@ class ResourceTable:
                 memory_mib=block.memory,
                 runtime_seconds=block.runtime,
                 extra=block.extra,
+                fallback_queues=tuple(block.fallback_queues),
             )
         )
 
     def barrier_id(self, task_resources_id: int) -> int:
         """The id of the least that a task can ask of the same queue."""
         like = self.all[task_resources_id - 1]
-        return self.share(replace(like, cores=1, memory_mib=0, runtime_seconds=0.0))
+        return self.share(replace(like, cores=1, memory_mib=0, runtime_seconds=0.0, fallback_queues=()))
 
     def share(self, wanted: TaskResources) -> int:
         """The id of resources like these; theirs is not looked at."""
@@ -79,4 +80,5 @@ def resources_key(resources: TaskResources) -> _Key:
         resources.memory_mib,
         resources.runtime_seconds,
         tuple(sorted(resources.extra.items())),
+        resources.fallback_queues,
     )

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from swarmd.core.status import TaskStatus
-from swarmd.gateways.local.output import status_path
+from swarmd.gateways.output import status_path
 from swarmd.gateways.local.procfs import boot_id, seconds_since, stat_of
 from swarmd.gateways.local.status_file import Absent, Claimed, Started, Unclear, claim, read_status
 from tests.gateways.local.earlier_daemon import EarlierDaemon, next_daemon, same_batch

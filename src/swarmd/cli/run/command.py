@@ -1,6 +1,7 @@
 """`swarmd run`: its options, and the plan that they describe."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +23,7 @@ class OnStop(StrEnum):
     LEAVE = "leave"
 
 
+JOBMON_PANEL = "Jobmon"
 SWARM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -47,7 +49,57 @@ def run(
             "--swarm-id", metavar="ID", help="The swarm's id. Default: made from the name.", show_default=False
         ),
     ] = "",
-    gateway: Annotated[str, typer.Option("--gateway", help="The engine that runs the tasks.")] = "local",
+    gateway: Annotated[
+        str, typer.Option("--gateway", help="The engine that runs the tasks; `swarmd gateways` lists those there are.")
+    ] = "local",
+    gateway_option: Annotated[
+        list[str] | None,
+        typer.Option("--gateway-option", metavar="KEY=VALUE", help="An option for the engine. May be repeated."),
+    ] = None,
+    jobmon: Annotated[
+        int | None,
+        typer.Option(
+            "--jobmon",
+            metavar="RUN",
+            min=1,
+            help="Run the workflow of this workflow run, which Jobmon's server has.",
+            rich_help_panel=JOBMON_PANEL,
+        ),
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server", metavar="URL", help="Where Jobmon's server is: http://HOST:PORT.", rich_help_panel=JOBMON_PANEL
+        ),
+    ] = None,
+    workflow: Annotated[
+        int | None,
+        typer.Option(
+            "--workflow",
+            metavar="ID",
+            min=1,
+            help="The run's workflow. Default: the server is asked.",
+            rich_help_panel=JOBMON_PANEL,
+        ),
+    ] = None,
+    route_prefix: Annotated[
+        str | None,
+        typer.Option(
+            "--route-prefix",
+            metavar="PATH",
+            help="What its routes begin with: /api/v3 for newer servers. Default: nothing, as for 3.2.2.",
+            rich_help_panel=JOBMON_PANEL,
+        ),
+    ] = None,
+    client_version: Annotated[
+        str | None,
+        typer.Option(
+            "--client-version",
+            metavar="VERSION",
+            help="The client_jobmon_version that newer servers want to be told: 3.6.0.",
+            rich_help_panel=JOBMON_PANEL,
+        ),
+    ] = None,
     local_cores: Annotated[
         int | None,
         typer.Option("--local-cores", metavar="N", min=1, help="Cores to use, when a daemon is started for the run."),
@@ -77,7 +129,28 @@ def run(
     """
     if swarm_id and not SWARM_ID.fullmatch(swarm_id):
         raise UsageError("--swarm-id: at most 63 letters, digits, '.', '_' and '-', beginning with a letter or digit")
-    plan = _plan(file, wfformat, time_scale)
+    pairs = _pairs(gateway_option or [])
+    of_jobmon = {
+        "--server": server,
+        "--workflow": workflow,
+        "--route-prefix": route_prefix,
+        "--client-version": client_version,
+    }
+    if jobmon is None:
+        _refuse(of_jobmon, "{}: this is about --jobmon RUN, which is not given")
+        plan = _plan(file, wfformat, time_scale)
+    else:
+        others: dict[str, object] = {"FILE": file, "--wfformat": wfformat, "--time-scale": time_scale}
+        others |= {"-j": max_concurrently_running, "--gateway-option": pairs or None}
+        others |= {"--gateway": None if gateway in ("local", "jobmon") else gateway}
+        _refuse(others, "--jobmon: workflow, limits and engine are those of the run; leave out {}")
+        from swarmd.cli.run.jobmon import checked_run, fetch
+
+        fetched = fetch(checked_run(jobmon, server, workflow, route_prefix or "", client_version or ""))
+        if not fetched.plan.tasks:
+            raise typer.Exit(fetched.tell_that_nothing_is_left())
+        fetched.tell_of_distributor()
+        gateway, pairs, plan = "jobmon", fetched.options.as_options(), fetched.plan
     changes = {"name": name, "max_concurrently_running": max_concurrently_running, "fail_fast": fail_fast}
     plan = replace(plan, **{field: value for field, value in changes.items() if value is not None})  # type: ignore[arg-type]
 
@@ -91,6 +164,7 @@ def run(
         daemon=daemon,
         swarm_id=swarm_id,
         gateway=gateway,
+        gateway_options=pairs,
         local_cores=local_cores,
         on_stop=on_stop.value,
         keep=keep,
@@ -101,6 +175,26 @@ def run(
     else:
         print_summary(report)
     raise typer.Exit(report.exit_code)
+
+
+def _refuse(given: Mapping[str, object], message: str) -> None:
+    """Raise UsageError when any of these options was given."""
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise UsageError(message.format(", ".join(names)))
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    """KEY=VALUE, each key once. Raises UsageError."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise UsageError(f"--gateway-option: {text!r} is not KEY=VALUE")
+        if key in pairs:
+            raise UsageError(f"--gateway-option: {key!r} is given twice; keep one of them")
+        pairs[key] = value
+    return pairs
 
 
 def _plan(file: Path | None, wfformat: Path | None, time_scale: float | None) -> "WorkflowPlan":

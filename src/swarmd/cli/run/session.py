@@ -8,10 +8,11 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swarmd._pb.swarm.v1 import swarm_pb2, task_pb2
+from swarmd._pb.swarm.v1 import state_pb2, swarm_pb2, task_pb2
 from swarmd.cli.errors import ExitCode
 from swarmd.cli.output import note
 from swarmd.cli.run.display import Display, display_for_stderr
@@ -30,6 +31,20 @@ POLL_GROWTH = 1.3
 BUSY_SHARE = 4
 """The pause between two looks is at least so many times as long as a look takes."""
 MOST_FAILED_TASKS = 20
+JOBMON_GATEWAY = "jobmon"
+OVER_RUN_STATUSES = frozenset(
+    {
+        state_pb2.WORKFLOW_RUN_STATUS_DONE,
+        state_pb2.WORKFLOW_RUN_STATUS_ABORTED,
+        state_pb2.WORKFLOW_RUN_STATUS_STOPPED,
+        state_pb2.WORKFLOW_RUN_STATUS_ERROR,
+        state_pb2.WORKFLOW_RUN_STATUS_TERMINATED,
+    }
+)
+LAST_RUN_STATUSES = frozenset({state_pb2.WORKFLOW_RUN_STATUS_DONE, state_pb2.WORKFLOW_RUN_STATUS_ERROR})
+"""Those that a run gets from here when its tasks have ended."""
+LAST_STATUS_SECONDS = 15.0
+"""How long a finished run may take to get its last status at Jobmon's server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +54,7 @@ class RunOptions:
     daemon: ConnectionSettings = field(default_factory=ConnectionSettings)
     swarm_id: str = ""
     gateway: str = "local"
+    gateway_options: Mapping[str, str] = field(default_factory=dict)
     local_cores: int | None = None
     on_stop: str = "kill"
     keep: bool = False
@@ -131,6 +147,7 @@ class _Run:
         self._progress = Progress(plan.name, time.monotonic())
         self._started = time.monotonic()
         self._cancelled = self._detached = False
+        self._finished_at = 0.0
 
     @property
     def leaves_daemon(self) -> bool:
@@ -187,6 +204,7 @@ class _Run:
         swarm = swarm_message(self._plan)
         swarm.swarm_id = self._options.swarm_id or _readable_id(self._plan.name)
         swarm.gateway = self._options.gateway
+        swarm.gateway_options.update(self._options.gateway_options)
         swarm.autopilot = self._options.gateway != PULL_GATEWAY  # there the caller of Tick runs the batches
         swarm.working_directory = swarm.working_directory or str(Path.cwd())
         if self._own is None:
@@ -205,12 +223,27 @@ class _Run:
             swarm = await self._client.get_swarm(self._swarm_id, full=True)
             took = time.monotonic() - asked
             self._display.show(self._progress.view(swarm, time.monotonic()))
-            if swarm.outcome != swarm_pb2.SWARM_OUTCOME_UNFINISHED:
+            if self._is_over(swarm):
                 return swarm
             await interrupts.pause(max(pause, BUSY_SHARE * took))
             pause = min(SLOWEST_POLL, pause * POLL_GROWTH)
             if interrupts.asked.is_set() and await self._has_enough(interrupts):
                 return swarm
+
+    def _is_over(self, swarm: swarm_pb2.Swarm) -> bool:
+        """Whether nothing comes any more. A run at Jobmon's server is over when the server says so."""
+        is_finished = swarm.outcome != swarm_pb2.SWARM_OUTCOME_UNFINISHED
+        if self._options.gateway != JOBMON_GATEWAY:
+            return is_finished
+        is_over = swarm.workflow_run_status in OVER_RUN_STATUSES
+        if is_finished and not is_over:
+            self._finished_at = self._finished_at or time.monotonic()
+            return time.monotonic() - self._finished_at > LAST_STATUS_SECONDS
+        is_ours = is_finished and swarm.workflow_run_status in LAST_RUN_STATUSES
+        if is_over and not is_ours and not self._cancelled:
+            self._display.hide()
+            note(f"Jobmon's server says that the run is over: {swarm.held_reason or 'nothing is queued any more'}")
+        return is_over
 
     async def _has_enough(self, interrupts: Interrupts) -> bool:
         """Do what a signal asks for; True when nobody is to wait any longer."""

@@ -70,7 +70,7 @@ def _fields(report: "Report") -> dict[str, str | Cell]:
     return {
         "time": f"{took(report.seconds)}{pace}",
         "blocked": Cell(blocked if swarm.blocked_count else "", "red"),
-        "held": Cell(swarm.held_reason, "yellow"),
+        "held": Cell(swarm.held_reason if report.exit_code else "", "yellow"),
         "output": swarm.log_directory,
         "look again": f"swarmd status {swarm.swarm_id}" if report.stays else "",
     }

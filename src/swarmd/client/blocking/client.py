@@ -471,6 +471,7 @@ class SwarmClient:
         fail_fast: bool = False,
         working_directory: str | Path | None = None,
         environment: Mapping[str, str] | None = None,
+        gateway_options: Mapping[str, str] | None = None,
     ) -> LiveSwarm:
         """Make a swarm without tasks. Raises AlreadyExistsError when the id is taken.
 
@@ -478,6 +479,7 @@ class SwarmClient:
         with "pull" it is the caller of `tick`. `autopilot`: the daemon queues whatever is ready by itself; None: but
         for "pull". `fail_fast`: queue nothing more after a task failed for good. `working_directory`: where commands
         start; None: here, when the daemon is on this machine (on a unix socket), else where the daemon is.
+        `gateway_options`: what the gateway is to know of this swarm in particular (docs/gateways.md).
 
             swarm = client.create_swarm("fits", max_concurrently_running=100, environment={"SEED": "1"})
         """
@@ -494,6 +496,7 @@ class SwarmClient:
                     fail_fast=fail_fast,
                     working_directory=working_directory,
                     environment=environment,
+                    gateway_options=gateway_options,
                 )
             ),
         )

@@ -6,7 +6,29 @@ after what runs, `output` and `news` tell of it. What runs can survive its daemo
 beside the output, and the next daemon's `inheritance` reads it and finds what `adoption` takes over.
 """
 
-from swarmd.gateways.local.gateway import LocalGateway
-from swarmd.gateways.local.output import OutputPaths, output_paths
+from pydantic import BaseModel, ConfigDict
 
-__all__ = ["LocalGateway", "OutputPaths", "output_paths"]
+from swarmd.gateways.catalogue import GatewayContext
+from swarmd.gateways.local.gateway import LocalGateway
+from swarmd.gateways.output import OutputPaths, output_paths
+
+__all__ = ["LocalGateway", "OutputPaths", "made", "output_paths"]
+
+
+class _NoOptions(BaseModel):
+    """What there is to set are options of the daemon itself: `local_cores` and others."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def made(context: GatewayContext) -> LocalGateway:
+    """The gateway as the daemon's options want it."""
+    context.read(_NoOptions)
+    local = context.local
+    return LocalGateway(
+        context.log_directory,
+        cores=local.cores,
+        memory_mib=local.memory_mib,
+        kill_grace=local.kill_grace,
+        leave_on_close=local.leave_on_close,
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from swarmd.core.batch import TaskSpec
 from swarmd.gateways.contract import SwarmInfo
 from swarmd.gateways.local.machine import Shape
-from swarmd.gateways.local.output import OutputPaths, output_paths, status_path
+from swarmd.gateways.output import OutputPaths, output_paths, status_path
 
 if TYPE_CHECKING:
     from swarmd.gateways.local.execution import Execution

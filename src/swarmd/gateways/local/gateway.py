@@ -12,7 +12,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from swarmd.core.batch import Batch, spec_of
+from swarmd.core.batch import Batch, Specs
+from swarmd.core.errors import InvalidInputError
 from swarmd.core.status import Code, TaskStatus
 from swarmd.gateways.contract import (
     BatchRefusedError,
@@ -32,12 +33,12 @@ from swarmd.gateways.local.inheritance import Inheritance, Reception, silenced
 from swarmd.gateways.local.leader import Leader
 from swarmd.gateways.local.machine import Machine, Shape
 from swarmd.gateways.local.news import News
-from swarmd.gateways.local.output import make_folder
 from swarmd.gateways.local.process import Launch, StartFailedError, StartPostponedError, start_child
 from swarmd.gateways.local.reasons import NO_STATUS_FILE, STOPPED, start_failure, verdict, with_tail
 from swarmd.gateways.local.status_file import Started, read_status
 from swarmd.gateways.local.waiting import WaitingLines
 from swarmd.gateways.local.wrapper import TAKEN_CODE, UNWRITABLE_CODE
+from swarmd.gateways.output import folder_name, make_folder
 from swarmd.gateways.trace import TRACEPARENT
 
 log = logging.getLogger(__name__)
@@ -135,7 +136,13 @@ class LocalGateway(ServerGateway):
                 attempt.silent = True
                 _execution_of(attempt).kill()
 
+    def output_directory(self, swarm_id: str) -> Path | None:
+        return self.log_directory / folder_name(swarm_id)
+
     async def add_swarm(self, swarm: SwarmInfo) -> None:
+        for name in swarm.options:
+            message = f"swarm.gateway_options: {name!r} is no option of the local gateway, which has none; leave it out"
+            raise InvalidInputError(message, field="swarm.gateway_options")
         environment = environment_for(swarm)
         known = self._swarms.setdefault(swarm.swarm_id, LocalSwarm(swarm, environment, self.log_directory))
         known.info, known.environment = swarm, environment
@@ -214,8 +221,9 @@ class LocalGateway(ServerGateway):
         shape, runtime = Shape.of(batch.task_resources), batch.task_resources.runtime_seconds
         trace = TRACEPARENT.get()
         rows, ids, numbers = batch.rows.tolist(), batch.task_ids.tolist(), batch.attempts.tolist()
+        specs = Specs(batch.table, batch.swarm_id, batch.array)
         for row, task_id, number in zip(rows, ids, numbers, strict=True):
-            spec = spec_of(batch.table, batch.swarm_id, row, task_id, number)
+            spec = specs.of(row, task_id, number)
             yield Attempt(swarm, batch.array_id, spec, shape, runtime, next(self._arrivals), trace, inherited)
 
     def _wait(self, attempt: Attempt) -> None:

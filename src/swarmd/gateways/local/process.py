@@ -8,8 +8,8 @@ from pathlib import Path
 
 from swarmd.gateways.local.commands import plain_arguments, shell_arguments
 from swarmd.gateways.local.leader import Leader, pidfd_of
-from swarmd.gateways.local.output import OutputPaths, open_output
 from swarmd.gateways.local.wrapper import wrapped_arguments
+from swarmd.gateways.output import OutputPaths, open_output
 
 PASSING_ERRORS = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 """No process, memory or file descriptor left just now."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from swarmd.core.model import MAX_REASON_BYTES
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.local.execution import Ending
-from swarmd.gateways.local.output import harmless, tail
+from swarmd.gateways.output import harmless, tail
 
 SHELL_SIGNALS = 128
 """A shell adds it to the number of the signal that ended a program."""

@@ -11,8 +11,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarmd.gateways.local.output import FILE_MODE, make_folder
 from swarmd.gateways.local.procfs import boot_id
+from swarmd.gateways.output import FILE_MODE, make_folder
 
 _CLAIM = b"never\n"
 """Nobody runs it, now or later."""

@@ -26,25 +26,25 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from swarmd._pb.swarm.v1 import task_pb2 as swarm_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14swarm/v1/state.proto\x12\x08swarm.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13swarm/v1/task.proto\"k\n\x0fTaskStatusGroup\x12$\n\x06status\x18\x01 \x01(\x0e\x32\x14.swarm.v1.TaskStatus\x12\x10\n\x08task_ids\x18\x02 \x03(\x03\x12\x10\n\x08\x61ttempts\x18\x03 \x03(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\"b\n\nArrayLimit\x12\x10\n\x08\x61rray_id\x18\x01 \x01(\x03\x12%\n\x18max_concurrently_running\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x1b\n\x19_max_concurrently_running\"\x98\x02\n\x0bStateUpdate\x12\x30\n\rtask_statuses\x18\x01 \x03(\x0b\x32\x19.swarm.v1.TaskStatusGroup\x12%\n\x18max_concurrently_running\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12*\n\x0c\x61rray_limits\x18\x03 \x03(\x0b\x32\x14.swarm.v1.ArrayLimit\x12\x38\n\x13workflow_run_status\x18\x04 \x01(\x0e\x32\x1b.swarm.v1.WorkflowRunStatus\x12-\n\tsync_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x1b\n\x19_max_concurrently_running\"\xf2\x01\n\nTaskCounts\x12\r\n\x05total\x18\x01 \x01(\x05\x12\x12\n\nregistered\x18\x02 \x01(\x05\x12\x0e\n\x06queued\x18\x03 \x01(\x05\x12\x15\n\rinstantiating\x18\x04 \x01(\x05\x12\x10\n\x08launched\x18\x05 \x01(\x05\x12\x0f\n\x07running\x18\x06 \x01(\x05\x12\x0c\n\x04\x64one\x18\x07 \x01(\x05\x12\x13\n\x0b\x65rror_fatal\x18\x08 \x01(\x05\x12\x11\n\tcancelled\x18\t \x01(\x05\x12\r\n\x05ready\x18\n \x01(\x05\x12\x10\n\x08reserved\x18\x0b \x01(\x05\x12\x10\n\x08in_doubt\x18\x0c \x01(\x05\x12\x0e\n\x06\x61\x63tive\x18\r \x01(\x05\"\x87\x02\n\x0bIgnoredNews\x12\x10\n\x08task_ids\x18\x01 \x03(\x03\x12$\n\x06status\x18\x02 \x01(\x0e\x32\x14.swarm.v1.TaskStatus\x12,\n\x06reason\x18\x03 \x01(\x0e\x32\x1c.swarm.v1.IgnoredNews.Reason\"\x91\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14REASON_TASK_IS_FINAL\x10\x01\x12\x1a\n\x16REASON_TASK_IS_FURTHER\x10\x02\x12\x1a\n\x16REASON_ATTEMPT_IS_OVER\x10\x03\x12\x1d\n\x19REASON_TASK_IS_NOT_QUEUED\x10\x04*\xf1\x03\n\x11WorkflowRunStatus\x12#\n\x1fWORKFLOW_RUN_STATUS_UNSPECIFIED\x10\x00\x12\"\n\x1eWORKFLOW_RUN_STATUS_REGISTERED\x10\x01\x12\x1f\n\x1bWORKFLOW_RUN_STATUS_LINKING\x10\x02\x12\x1d\n\x19WORKFLOW_RUN_STATUS_BOUND\x10\x03\x12$\n WORKFLOW_RUN_STATUS_INSTANTIATED\x10\x04\x12 \n\x1cWORKFLOW_RUN_STATUS_LAUNCHED\x10\x05\x12\x1f\n\x1bWORKFLOW_RUN_STATUS_RUNNING\x10\x06\x12\x1c\n\x18WORKFLOW_RUN_STATUS_DONE\x10\x07\x12\x1f\n\x1bWORKFLOW_RUN_STATUS_ABORTED\x10\x08\x12\x1f\n\x1bWORKFLOW_RUN_STATUS_STOPPED\x10\t\x12\x1d\n\x19WORKFLOW_RUN_STATUS_ERROR\x10\n\x12#\n\x1fWORKFLOW_RUN_STATUS_COLD_RESUME\x10\x0b\x12\"\n\x1eWORKFLOW_RUN_STATUS_HOT_RESUME\x10\x0c\x12\"\n\x1eWORKFLOW_RUN_STATUS_TERMINATED\x10\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14swarm/v1/state.proto\x12\x08swarm.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13swarm/v1/task.proto\"k\n\x0fTaskStatusGroup\x12$\n\x06status\x18\x01 \x01(\x0e\x32\x14.swarm.v1.TaskStatus\x12\x10\n\x08task_ids\x18\x02 \x03(\x03\x12\x10\n\x08\x61ttempts\x18\x03 \x03(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\"b\n\nArrayLimit\x12\x10\n\x08\x61rray_id\x18\x01 \x01(\x03\x12%\n\x18max_concurrently_running\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x1b\n\x19_max_concurrently_running\"\xc5\x02\n\x0bStateUpdate\x12\x30\n\rtask_statuses\x18\x01 \x03(\x0b\x32\x19.swarm.v1.TaskStatusGroup\x12%\n\x18max_concurrently_running\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12*\n\x0c\x61rray_limits\x18\x03 \x03(\x0b\x32\x14.swarm.v1.ArrayLimit\x12\x38\n\x13workflow_run_status\x18\x04 \x01(\x0e\x32\x1b.swarm.v1.WorkflowRunStatus\x12-\n\tsync_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x0cqueue_limits\x18\x06 \x03(\x0b\x32\x15.swarm.v1.QueueLimitsB\x1b\n\x19_max_concurrently_running\"\xf2\x01\n\nTaskCounts\x12\r\n\x05total\x18\x01 \x01(\x05\x12\x12\n\nregistered\x18\x02 \x01(\x05\x12\x0e\n\x06queued\x18\x03 \x01(\x05\x12\x15\n\rinstantiating\x18\x04 \x01(\x05\x12\x10\n\x08launched\x18\x05 \x01(\x05\x12\x0f\n\x07running\x18\x06 \x01(\x05\x12\x0c\n\x04\x64one\x18\x07 \x01(\x05\x12\x13\n\x0b\x65rror_fatal\x18\x08 \x01(\x05\x12\x11\n\tcancelled\x18\t \x01(\x05\x12\r\n\x05ready\x18\n \x01(\x05\x12\x10\n\x08reserved\x18\x0b \x01(\x05\x12\x10\n\x08in_doubt\x18\x0c \x01(\x05\x12\x0e\n\x06\x61\x63tive\x18\r \x01(\x05\"\x87\x02\n\x0bIgnoredNews\x12\x10\n\x08task_ids\x18\x01 \x03(\x03\x12$\n\x06status\x18\x02 \x01(\x0e\x32\x14.swarm.v1.TaskStatus\x12,\n\x06reason\x18\x03 \x01(\x0e\x32\x1c.swarm.v1.IgnoredNews.Reason\"\x91\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14REASON_TASK_IS_FINAL\x10\x01\x12\x1a\n\x16REASON_TASK_IS_FURTHER\x10\x02\x12\x1a\n\x16REASON_ATTEMPT_IS_OVER\x10\x03\x12\x1d\n\x19REASON_TASK_IS_NOT_QUEUED\x10\x04*\xf1\x03\n\x11WorkflowRunStatus\x12#\n\x1fWORKFLOW_RUN_STATUS_UNSPECIFIED\x10\x00\x12\"\n\x1eWORKFLOW_RUN_STATUS_REGISTERED\x10\x01\x12\x1f\n\x1bWORKFLOW_RUN_STATUS_LINKING\x10\x02\x12\x1d\n\x19WORKFLOW_RUN_STATUS_BOUND\x10\x03\x12$\n WORKFLOW_RUN_STATUS_INSTANTIATED\x10\x04\x12 \n\x1cWORKFLOW_RUN_STATUS_LAUNCHED\x10\x05\x12\x1f\n\x1bWORKFLOW_RUN_STATUS_RUNNING\x10\x06\x12\x1c\n\x18WORKFLOW_RUN_STATUS_DONE\x10\x07\x12\x1f\n\x1bWORKFLOW_RUN_STATUS_ABORTED\x10\x08\x12\x1f\n\x1bWORKFLOW_RUN_STATUS_STOPPED\x10\t\x12\x1d\n\x19WORKFLOW_RUN_STATUS_ERROR\x10\n\x12#\n\x1fWORKFLOW_RUN_STATUS_COLD_RESUME\x10\x0b\x12\"\n\x1eWORKFLOW_RUN_STATUS_HOT_RESUME\x10\x0c\x12\"\n\x1eWORKFLOW_RUN_STATUS_TERMINATED\x10\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'swarm.v1.state_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WORKFLOWRUNSTATUS']._serialized_start=1092
-  _globals['_WORKFLOWRUNSTATUS']._serialized_end=1589
+  _globals['_WORKFLOWRUNSTATUS']._serialized_start=1137
+  _globals['_WORKFLOWRUNSTATUS']._serialized_end=1634
   _globals['_TASKSTATUSGROUP']._serialized_start=88
   _globals['_TASKSTATUSGROUP']._serialized_end=195
   _globals['_ARRAYLIMIT']._serialized_start=197
   _globals['_ARRAYLIMIT']._serialized_end=295
   _globals['_STATEUPDATE']._serialized_start=298
-  _globals['_STATEUPDATE']._serialized_end=578
-  _globals['_TASKCOUNTS']._serialized_start=581
-  _globals['_TASKCOUNTS']._serialized_end=823
-  _globals['_IGNOREDNEWS']._serialized_start=826
-  _globals['_IGNOREDNEWS']._serialized_end=1089
-  _globals['_IGNOREDNEWS_REASON']._serialized_start=944
-  _globals['_IGNOREDNEWS_REASON']._serialized_end=1089
+  _globals['_STATEUPDATE']._serialized_end=623
+  _globals['_TASKCOUNTS']._serialized_start=626
+  _globals['_TASKCOUNTS']._serialized_end=868
+  _globals['_IGNOREDNEWS']._serialized_start=871
+  _globals['_IGNOREDNEWS']._serialized_end=1134
+  _globals['_IGNOREDNEWS_REASON']._serialized_start=989
+  _globals['_IGNOREDNEWS_REASON']._serialized_end=1134
 # @@protoc_insertion_point(module_scope)

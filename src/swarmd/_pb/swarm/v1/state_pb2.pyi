@@ -63,18 +63,20 @@ class ArrayLimit(_message.Message):
     def __init__(self, array_id: _Optional[int] = ..., max_concurrently_running: _Optional[int] = ...) -> None: ...
 
 class StateUpdate(_message.Message):
-    __slots__ = ("task_statuses", "max_concurrently_running", "array_limits", "workflow_run_status", "sync_time")
+    __slots__ = ("task_statuses", "max_concurrently_running", "array_limits", "workflow_run_status", "sync_time", "queue_limits")
     TASK_STATUSES_FIELD_NUMBER: _ClassVar[int]
     MAX_CONCURRENTLY_RUNNING_FIELD_NUMBER: _ClassVar[int]
     ARRAY_LIMITS_FIELD_NUMBER: _ClassVar[int]
     WORKFLOW_RUN_STATUS_FIELD_NUMBER: _ClassVar[int]
     SYNC_TIME_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_LIMITS_FIELD_NUMBER: _ClassVar[int]
     task_statuses: _containers.RepeatedCompositeFieldContainer[TaskStatusGroup]
     max_concurrently_running: int
     array_limits: _containers.RepeatedCompositeFieldContainer[ArrayLimit]
     workflow_run_status: WorkflowRunStatus
     sync_time: _timestamp_pb2.Timestamp
-    def __init__(self, task_statuses: _Optional[_Iterable[_Union[TaskStatusGroup, _Mapping]]] = ..., max_concurrently_running: _Optional[int] = ..., array_limits: _Optional[_Iterable[_Union[ArrayLimit, _Mapping]]] = ..., workflow_run_status: _Optional[_Union[WorkflowRunStatus, str]] = ..., sync_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    queue_limits: _containers.RepeatedCompositeFieldContainer[_task_pb2.QueueLimits]
+    def __init__(self, task_statuses: _Optional[_Iterable[_Union[TaskStatusGroup, _Mapping]]] = ..., max_concurrently_running: _Optional[int] = ..., array_limits: _Optional[_Iterable[_Union[ArrayLimit, _Mapping]]] = ..., workflow_run_status: _Optional[_Union[WorkflowRunStatus, str]] = ..., sync_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., queue_limits: _Optional[_Iterable[_Union[_task_pb2.QueueLimits, _Mapping]]] = ...) -> None: ...
 
 class TaskCounts(_message.Message):
     __slots__ = ("total", "registered", "queued", "instantiating", "launched", "running", "done", "error_fatal", "cancelled", "ready", "reserved", "in_doubt", "active")

@@ -217,18 +217,20 @@ class Obstacle(_message.Message):
     def __init__(self, kind: _Optional[_Union[Obstacle.Kind, str]] = ..., message: _Optional[str] = ..., task_ids: _Optional[_Iterable[int]] = ..., count: _Optional[int] = ...) -> None: ...
 
 class Attempt(_message.Message):
-    __slots__ = ("attempt", "status", "queue_time", "status_time", "reason")
+    __slots__ = ("attempt", "status", "queue_time", "status_time", "reason", "task_resources")
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     QUEUE_TIME_FIELD_NUMBER: _ClassVar[int]
     STATUS_TIME_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    TASK_RESOURCES_FIELD_NUMBER: _ClassVar[int]
     attempt: int
     status: _task_pb2.TaskStatus
     queue_time: _timestamp_pb2.Timestamp
     status_time: _timestamp_pb2.Timestamp
     reason: str
-    def __init__(self, attempt: _Optional[int] = ..., status: _Optional[_Union[_task_pb2.TaskStatus, str]] = ..., queue_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., status_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
+    task_resources: _task_pb2.TaskResources
+    def __init__(self, attempt: _Optional[int] = ..., status: _Optional[_Union[_task_pb2.TaskStatus, str]] = ..., queue_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., status_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., task_resources: _Optional[_Union[_task_pb2.TaskResources, _Mapping]] = ...) -> None: ...
 
 class CancelTasksRequest(_message.Message):
     __slots__ = ("swarm_id", "selector", "reason")

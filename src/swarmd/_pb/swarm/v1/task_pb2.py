@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13swarm/v1/task.proto\x12\x08swarm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc1\x03\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\x03\x12\x10\n\x08\x61rray_id\x18\x02 \x01(\x03\x12\x19\n\x11task_resources_id\x18\x03 \x01(\x03\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x05 \x01(\t\x12\x19\n\x11upstream_task_ids\x18\x06 \x03(\x03\x12$\n\x06status\x18\x07 \x01(\x0e\x32\x14.swarm.v1.TaskStatus\x12\x19\n\x0cmax_attempts\x18\x08 \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08priority\x18\t \x01(\x05\x12;\n\x0fresource_scales\x18\n \x03(\x0b\x32\".swarm.v1.Task.ResourceScalesEntry\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\x05\x12\x17\n\x0f\x66\x61iled_attempts\x18\x0c \x01(\x05\x12/\n\x0bstatus_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x0e \x01(\t\x1a\x35\n\x13ResourceScalesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0f\n\r_max_attempts\"\xfa\x01\n\rTaskResources\x12\x19\n\x11task_resources_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\r\n\x05\x63ores\x18\x04 \x01(\x05\x12\x12\n\nmemory_mib\x18\x05 \x01(\x05\x12*\n\x07runtime\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x05\x65xtra\x18\x07 \x03(\x0b\x32\".swarm.v1.TaskResources.ExtraEntry\x1a,\n\nExtraEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"h\n\x0cTaskSelector\x12\x10\n\x08task_ids\x18\x01 \x03(\x03\x12\x11\n\tarray_ids\x18\x02 \x03(\x03\x12&\n\x08statuses\x18\x03 \x03(\x0e\x32\x14.swarm.v1.TaskStatus\x12\x0b\n\x03\x61ll\x18\x04 \x01(\x08*\xc5\x02\n\nTaskStatus\x12\x1b\n\x17TASK_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16TASK_STATUS_REGISTERED\x10\x01\x12\x16\n\x12TASK_STATUS_QUEUED\x10\x02\x12\x1d\n\x19TASK_STATUS_INSTANTIATING\x10\x03\x12\x18\n\x14TASK_STATUS_LAUNCHED\x10\x04\x12\x17\n\x13TASK_STATUS_RUNNING\x10\x05\x12\x14\n\x10TASK_STATUS_DONE\x10\x06\x12!\n\x1dTASK_STATUS_ERROR_RECOVERABLE\x10\x07\x12#\n\x1fTASK_STATUS_ADJUSTING_RESOURCES\x10\x08\x12\x1b\n\x17TASK_STATUS_ERROR_FATAL\x10\t\x12\x19\n\x15TASK_STATUS_CANCELLED\x10\nb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13swarm/v1/task.proto\x12\x08swarm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc1\x03\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\x03\x12\x10\n\x08\x61rray_id\x18\x02 \x01(\x03\x12\x19\n\x11task_resources_id\x18\x03 \x01(\x03\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x05 \x01(\t\x12\x19\n\x11upstream_task_ids\x18\x06 \x03(\x03\x12$\n\x06status\x18\x07 \x01(\x0e\x32\x14.swarm.v1.TaskStatus\x12\x19\n\x0cmax_attempts\x18\x08 \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08priority\x18\t \x01(\x05\x12;\n\x0fresource_scales\x18\n \x03(\x0b\x32\".swarm.v1.Task.ResourceScalesEntry\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\x05\x12\x17\n\x0f\x66\x61iled_attempts\x18\x0c \x01(\x05\x12/\n\x0bstatus_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x0e \x01(\t\x1a\x35\n\x13ResourceScalesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0f\n\r_max_attempts\"\x93\x02\n\rTaskResources\x12\x19\n\x11task_resources_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\r\n\x05\x63ores\x18\x04 \x01(\x05\x12\x12\n\nmemory_mib\x18\x05 \x01(\x05\x12*\n\x07runtime\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x05\x65xtra\x18\x07 \x03(\x0b\x32\".swarm.v1.TaskResources.ExtraEntry\x12\x17\n\x0f\x66\x61llback_queues\x18\x08 \x03(\t\x1a,\n\nExtraEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9f\x01\n\x0bQueueLimits\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\x12\n\x05\x63ores\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x17\n\nmemory_mib\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12*\n\x07runtime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\n\x06_coresB\r\n\x0b_memory_mib\"h\n\x0cTaskSelector\x12\x10\n\x08task_ids\x18\x01 \x03(\x03\x12\x11\n\tarray_ids\x18\x02 \x03(\x03\x12&\n\x08statuses\x18\x03 \x03(\x0e\x32\x14.swarm.v1.TaskStatus\x12\x0b\n\x03\x61ll\x18\x04 \x01(\x08*\xc5\x02\n\nTaskStatus\x12\x1b\n\x17TASK_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16TASK_STATUS_REGISTERED\x10\x01\x12\x16\n\x12TASK_STATUS_QUEUED\x10\x02\x12\x1d\n\x19TASK_STATUS_INSTANTIATING\x10\x03\x12\x18\n\x14TASK_STATUS_LAUNCHED\x10\x04\x12\x17\n\x13TASK_STATUS_RUNNING\x10\x05\x12\x14\n\x10TASK_STATUS_DONE\x10\x06\x12!\n\x1dTASK_STATUS_ERROR_RECOVERABLE\x10\x07\x12#\n\x1fTASK_STATUS_ADJUSTING_RESOURCES\x10\x08\x12\x1b\n\x17TASK_STATUS_ERROR_FATAL\x10\t\x12\x19\n\x15TASK_STATUS_CANCELLED\x10\nb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,16 +37,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TASK_RESOURCESCALESENTRY']._serialized_options = b'8\001'
   _globals['_TASKRESOURCES_EXTRAENTRY']._loaded_options = None
   _globals['_TASKRESOURCES_EXTRAENTRY']._serialized_options = b'8\001'
-  _globals['_TASKSTATUS']._serialized_start=910
-  _globals['_TASKSTATUS']._serialized_end=1235
+  _globals['_TASKSTATUS']._serialized_start=1097
+  _globals['_TASKSTATUS']._serialized_end=1422
   _globals['_TASK']._serialized_start=99
   _globals['_TASK']._serialized_end=548
   _globals['_TASK_RESOURCESCALESENTRY']._serialized_start=478
   _globals['_TASK_RESOURCESCALESENTRY']._serialized_end=531
   _globals['_TASKRESOURCES']._serialized_start=551
-  _globals['_TASKRESOURCES']._serialized_end=801
-  _globals['_TASKRESOURCES_EXTRAENTRY']._serialized_start=757
-  _globals['_TASKRESOURCES_EXTRAENTRY']._serialized_end=801
-  _globals['_TASKSELECTOR']._serialized_start=803
-  _globals['_TASKSELECTOR']._serialized_end=907
+  _globals['_TASKRESOURCES']._serialized_end=826
+  _globals['_TASKRESOURCES_EXTRAENTRY']._serialized_start=782
+  _globals['_TASKRESOURCES_EXTRAENTRY']._serialized_end=826
+  _globals['_QUEUELIMITS']._serialized_start=829
+  _globals['_QUEUELIMITS']._serialized_end=988
+  _globals['_TASKSELECTOR']._serialized_start=990
+  _globals['_TASKSELECTOR']._serialized_end=1094
 # @@protoc_insertion_point(module_scope)

@@ -76,7 +76,7 @@ class Task(_message.Message):
     def __init__(self, task_id: _Optional[int] = ..., array_id: _Optional[int] = ..., task_resources_id: _Optional[int] = ..., name: _Optional[str] = ..., command: _Optional[str] = ..., upstream_task_ids: _Optional[_Iterable[int]] = ..., status: _Optional[_Union[TaskStatus, str]] = ..., max_attempts: _Optional[int] = ..., priority: _Optional[int] = ..., resource_scales: _Optional[_Mapping[str, float]] = ..., attempt: _Optional[int] = ..., failed_attempts: _Optional[int] = ..., status_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class TaskResources(_message.Message):
-    __slots__ = ("task_resources_id", "cluster", "queue", "cores", "memory_mib", "runtime", "extra")
+    __slots__ = ("task_resources_id", "cluster", "queue", "cores", "memory_mib", "runtime", "extra", "fallback_queues")
     class ExtraEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -91,6 +91,7 @@ class TaskResources(_message.Message):
     MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
     RUNTIME_FIELD_NUMBER: _ClassVar[int]
     EXTRA_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_QUEUES_FIELD_NUMBER: _ClassVar[int]
     task_resources_id: int
     cluster: str
     queue: str
@@ -98,7 +99,22 @@ class TaskResources(_message.Message):
     memory_mib: int
     runtime: _duration_pb2.Duration
     extra: _containers.ScalarMap[str, str]
-    def __init__(self, task_resources_id: _Optional[int] = ..., cluster: _Optional[str] = ..., queue: _Optional[str] = ..., cores: _Optional[int] = ..., memory_mib: _Optional[int] = ..., runtime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., extra: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    fallback_queues: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, task_resources_id: _Optional[int] = ..., cluster: _Optional[str] = ..., queue: _Optional[str] = ..., cores: _Optional[int] = ..., memory_mib: _Optional[int] = ..., runtime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., extra: _Optional[_Mapping[str, str]] = ..., fallback_queues: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class QueueLimits(_message.Message):
+    __slots__ = ("cluster", "queue", "cores", "memory_mib", "runtime")
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    CORES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
+    RUNTIME_FIELD_NUMBER: _ClassVar[int]
+    cluster: str
+    queue: str
+    cores: int
+    memory_mib: int
+    runtime: _duration_pb2.Duration
+    def __init__(self, cluster: _Optional[str] = ..., queue: _Optional[str] = ..., cores: _Optional[int] = ..., memory_mib: _Optional[int] = ..., runtime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class TaskSelector(_message.Message):
     __slots__ = ("task_ids", "array_ids", "statuses", "all")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmd.gateways.local.output import folder_name, make_folder, output_paths, tail
+from swarmd.gateways.output import folder_name, make_folder, output_paths, tail
 
 
 def test_paths_name_swarm_array_task_and_attempt():

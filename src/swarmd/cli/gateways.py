@@ -1,0 +1,65 @@
+"""`swarmd gateways`: the ways to engines that a daemon has here, and whether each can be used."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from swarmd.cli import options
+
+if TYPE_CHECKING:
+    from swarmd.gateways.contract import ServerGateway
+
+
+def gateways(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="The daemon's config file, whose [gateways.NAME] count."),
+    ] = None,
+    json_output: options.Json = False,
+) -> None:
+    """List the engines that a daemon with this config file has here, whether each can be used, and why not.
+
+    Needs no daemon. A swarm names its gateway when it is made: `swarmd run --gateway NAME`.
+    """
+    import asyncio
+
+    from swarmd.cli.output import Column, print_json, print_table
+    from swarmd.gateways.catalogue import made_gateways
+    from swarmd.settings import resolve
+
+    settings = resolve({}, config=config)
+    source = "" if settings.file is None else str(settings.file)
+    found = asyncio.run(_looked_at(made_gateways(settings.config, source)))
+    if json_output:
+        print_json(found)
+        return
+    columns = [Column("gateway"), Column("usable"), Column("", wide=True)]
+    print_table(columns, [(each["name"], _yes(each["usable"]), each["trouble"] or each["about"]) for each in found])
+
+
+async def _looked_at(made: "Mapping[str, ServerGateway]") -> list[dict[str, Any]]:
+    return [await _facts(name, gateway) for name, gateway in made.items()]
+
+
+async def _facts(name: str, gateway: "ServerGateway") -> dict[str, Any]:
+    try:
+        trouble = await gateway.trouble()
+    except Exception as error:  # noqa: BLE001 - a gateway of another package must not hide the others
+        trouble = f"it cannot even say: {type(error).__name__}: {error}"
+    able = gateway.capabilities
+    return {
+        "name": name,
+        "usable": not trouble,
+        "trouble": trouble,
+        "about": (type(gateway).__doc__ or "").strip().split("\n")[0],
+        "largest_batch": able.largest_batch,
+        "can_find": able.can_find,
+        "can_cancel": able.can_cancel,
+        "hands_out": able.hands_out,
+    }
+
+
+def _yes(value: object) -> str:
+    return "yes" if value else "no"

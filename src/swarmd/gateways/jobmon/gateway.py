@@ -1,0 +1,98 @@
+"""JobmonGateway: swarms whose tasks Jobmon's server keeps and its distributor runs, each with a session of its own."""
+
+import asyncio
+from collections.abc import Sequence
+
+from swarmd.core.batch import Batch
+from swarmd.core.update import StateUpdate
+from swarmd.gateways.contract import (
+    BatchRefusedError,
+    Capabilities,
+    FindOutcome,
+    Found,
+    QueueOutcome,
+    Report,
+    ServerGateway,
+    SwarmInfo,
+)
+from swarmd.gateways.jobmon.http import missing
+from swarmd.gateways.jobmon.session import JobmonSession
+from swarmd.gateways.jobmon.settings import JobmonSettings, read_options
+
+
+class JobmonGateway(ServerGateway):
+    """A swarm names its server and its run in `gateway_options` (`settings.read_options`)."""
+
+    name = "jobmon"
+    capabilities = Capabilities(can_find=True, can_cancel=True)
+
+    def __init__(self, settings: JobmonSettings | None = None) -> None:
+        self._settings = settings or JobmonSettings()
+        self._report: Report | None = None
+        self._sessions: dict[str, JobmonSession] = {}
+        self._starting = asyncio.Lock()
+
+    async def trouble(self) -> str:
+        return missing()
+
+    async def start(self, report: Report) -> None:
+        self._report = report
+
+    async def close(self) -> None:
+        self._report = None
+        sessions, self._sessions = list(self._sessions.values()), {}
+        await asyncio.gather(*(session.close() for session in sessions))
+
+    async def add_swarm(self, swarm: SwarmInfo) -> None:
+        options = read_options(swarm.options)
+        async with self._starting:
+            if swarm.swarm_id in self._sessions:
+                return
+
+            def report(update: StateUpdate) -> None:
+                if self._report is not None:
+                    self._report(swarm.swarm_id, update)
+
+            session = JobmonSession(swarm.swarm_id, options, self._settings, report)
+            await session.start()
+            self._sessions[swarm.swarm_id] = session
+
+    async def remove_swarm(self, swarm_id: str) -> None:
+        session = self._sessions.pop(swarm_id, None)
+        if session is not None:
+            await session.remove()
+
+    async def swarm_finished(self, swarm_id: str, *, succeeded: bool) -> None:
+        await self._session(swarm_id).finish(succeeded=succeeded)
+
+    async def queue_batch(self, batch: Batch) -> QueueOutcome | None:
+        session = self._sessions.get(batch.swarm_id)
+        if session is None:
+            raise BatchRefusedError("the run was not taken up yet: Jobmon's server did not answer")
+        return await session.queue_batch(batch)
+
+    async def find_batch(self, batch: Batch) -> FindOutcome:
+        session = self._sessions.get(batch.swarm_id)
+        return FindOutcome(Found.UNKNOWN) if session is None else await session.find_batch(batch)
+
+    async def resume(self, batches: Sequence[Batch], cancelled: Sequence[Batch] = ()) -> None:
+        for swarm_id in dict.fromkeys(batch.swarm_id for batch in (*batches, *cancelled)):
+            own = [batch for batch in batches if batch.swarm_id == swarm_id]
+            ended = [batch for batch in cancelled if batch.swarm_id == swarm_id]
+            await self._session(swarm_id).resume(own, ended)
+
+    async def cancel_tasks(self, swarm_id: str, task_ids: Sequence[int], attempts: Sequence[int], reason: str) -> None:
+        del reason  # the server has no place for it
+        session = self._sessions.get(swarm_id)
+        if session is not None:
+            await session.cancel(task_ids, attempts)
+
+    def standing(self, swarm_id: str, task_id: int, attempt: int) -> str:
+        session = self._sessions.get(swarm_id)
+        return "" if session is None else session.standing(task_id, attempt)
+
+    def _session(self, swarm_id: str) -> JobmonSession:
+        session = self._sessions.get(swarm_id)
+        if session is None:
+            raise RuntimeError(f"the run of swarm {swarm_id} was not taken up yet")
+        return session

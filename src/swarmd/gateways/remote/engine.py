@@ -1,0 +1,280 @@
+"""Engine: one server that runs tasks, with everything that goes on with it, for all swarms that name it."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+import grpc.aio
+
+from swarmd._pb.swarm.v1 import gateway_service_pb2 as pb
+from swarmd.core.batch import Batch
+from swarmd.core.errors import SwarmdError
+from swarmd.core.status import TaskStatus
+from swarmd.core.update import StateUpdate
+from swarmd.gateways.contract import (
+    BatchRefusedError,
+    FindOutcome,
+    Found,
+    OutcomeUnknownError,
+    QueueOutcome,
+    Report,
+    SwarmInfo,
+)
+from swarmd.gateways.remote.bookmark import Bookmark, Written
+from swarmd.gateways.remote.calls import EngineCalls, described
+from swarmd.gateways.remote.cancelling import Cancels, Key
+from swarmd.gateways.remote.messages import left_out, news_of, queue_request, refusals_of
+from swarmd.gateways.remote.options import Credentials, EngineOptions, RemoteConfig
+from swarmd.gateways.remote.watching import Watcher
+
+log = logging.getLogger(__name__)
+
+ENDS = frozenset(
+    {
+        TaskStatus.DONE,
+        TaskStatus.ERROR_FATAL,
+        TaskStatus.ERROR_RECOVERABLE,
+        TaskStatus.ADJUSTING_RESOURCES,
+        TaskStatus.REGISTERED,
+    }
+)
+"""After which an engine has an attempt no more."""
+REMOVED = "the swarm was deleted"
+
+
+@dataclass(eq=False)
+class RemoteSwarm:
+    """One swarm whose tasks run at an engine."""
+
+    info: SwarmInfo
+    wire_id: str
+    """What the engine knows it by: no other swarm of any daemon ever has it."""
+    engine: "Engine"
+    attempts: dict[int, int] = field(default_factory=dict)
+    """The tasks that the engine has or may have, and which attempt of each."""
+    is_removed: bool = False
+    """It is gone; another one may have its id by now."""
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether it outlives the daemon."""
+        return bool(self.info.token)
+
+    def note(self, batch: Batch) -> None:
+        """The engine has, or may have, all of it."""
+        self.attempts.update(zip(batch.task_ids.tolist(), batch.attempts.tolist(), strict=True))
+
+    def forget(self, task_ids: Iterable[int], attempts: Iterable[int]) -> None:
+        """The engine has these attempts no more."""
+        for task_id, attempt in zip(task_ids, attempts, strict=True):
+            if self.attempts.get(task_id) == attempt:
+                del self.attempts[task_id]
+
+    def forget_ended(self, update: StateUpdate) -> None:
+        """As news says."""
+        for group in update.task_statuses.groups:
+            if group.status in ENDS and group.attempts is not None:
+                self.forget(group.task_ids.tolist(), group.attempts.tolist())
+
+
+class Engine:
+    """From `start` to `close`."""
+
+    def __init__(
+        self,
+        options: EngineOptions,
+        config: RemoteConfig,
+        credentials: Credentials,
+        *,
+        bookmark: Bookmark,
+        report: Report,
+        is_elsewhere: Callable[[str], bool],
+    ) -> None:
+        """`bookmark` is loaded already; `is_elsewhere` says whether a swarm is at another engine."""
+        self.address = str(options.address)
+        self.swarms: dict[str, RemoteSwarm] = {}
+        """By wire id."""
+        self._config = config
+        self._report = report
+        self._is_elsewhere = is_elsewhere
+        self._warned_of: set[str] = set()
+        self.calls = EngineCalls(options, config, credentials)
+        self.bookmark = bookmark
+        self.cancels = Cancels(self.calls, self.address)
+        self.watcher = Watcher(
+            self.calls,
+            self.bookmark,
+            self._take,
+            address=self.address,
+            progress_interval=config.progress_interval,
+        )
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self.watcher.start()
+
+    async def close(self) -> None:
+        """Nothing is told or taken any more."""
+        await self.watcher.close()
+        await self.cancels.close()
+        await self.bookmark.close()
+        await self.calls.close()
+
+    # -- swarms ------------------------------------------------------------------------------------------------------
+
+    def add(self, swarm: RemoteSwarm) -> None:
+        """News of it is passed on from now on."""
+        self.swarms[swarm.wire_id] = swarm
+        if swarm.is_durable and self.bookmark.add(swarm.wire_id):
+            self.watcher.reopen()
+
+    def drop(self, swarm: RemoteSwarm) -> None:
+        """It is gone for good. Batches of it that are still on their way are ended when they have come there."""
+        swarm.is_removed = True
+        self.swarms.pop(swarm.wire_id, None)
+        if swarm.is_durable:
+            self.bookmark.drop(swarm.wire_id)
+
+    def cancel(self, swarm: RemoteSwarm, keys: Sequence[Key], reason: str) -> "asyncio.Future[None]":
+        """Have attempts ended; done when the engine has heard it."""
+        swarm.forget((task_id for task_id, _ in keys), (attempt for _, attempt in keys))
+        return self.cancels.order(swarm.wire_id, keys, reason)
+
+    # -- batches -----------------------------------------------------------------------------------------------------
+
+    async def queue(self, swarm: RemoteSwarm, batch: Batch) -> QueueOutcome | None:
+        """Raises BatchRefusedError or OutcomeUnknownError."""
+        await self._until_ready(swarm)
+        if swarm.is_removed:
+            raise BatchRefusedError(REMOVED)
+        request, not_sent = queue_request(swarm.wire_id, batch)
+        swarm.note(batch)  # before the call: news may overtake the answer
+        try:
+            answer = await self.calls.queue_batch(request)
+        except BatchRefusedError:
+            self._forget(swarm, batch)
+            raise
+        except OutcomeUnknownError:
+            self._end_of_removed(swarm, batch)
+            raise
+        self._end_of_removed(swarm, batch)
+        refusals = refusals_of(answer.refusals, batch, not_sent)
+        for refusal in refusals:
+            self._forget(swarm, batch, refusal.task_ids)
+        return QueueOutcome(refusals) if refusals else None
+
+    async def find(self, swarm: RemoteSwarm, batch: Batch) -> FindOutcome:
+        """What became of a batch in doubt, as far as the engine can be asked."""
+        swarm.note(batch)
+        try:
+            answer = await self.calls.find_batch(swarm.wire_id, batch.batch_id)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                await self.calls.refresh_token()
+            log.info(
+                "the engine at %s cannot be asked after batch %s: %s", self.address, batch.batch_id, described(error)
+            )
+            return FindOutcome(Found.UNKNOWN)
+        if answer.outcome == pb.FindBatchResponse.OUTCOME_NOT_QUEUED:
+            self._forget(swarm, batch)
+            return FindOutcome(Found.NOT_QUEUED)
+        if answer.outcome != pb.FindBatchResponse.OUTCOME_QUEUED:
+            return FindOutcome(Found.UNKNOWN)
+        refusals = refusals_of(answer.refusals, batch, left_out(batch))
+        for refusal in refusals:
+            self._forget(swarm, batch, refusal.task_ids)
+        return FindOutcome(Found.QUEUED, refusals)
+
+    def _end_of_removed(self, swarm: RemoteSwarm, batch: Batch) -> None:
+        """What came to the engine, or may have, after its swarm was removed is ended. Raises BatchRefusedError then."""
+        if swarm.is_removed:
+            keys = list(zip(batch.task_ids.tolist(), batch.attempts.tolist(), strict=True))
+            self.cancel(swarm, keys, REMOVED)
+            raise BatchRefusedError(REMOVED)
+
+    def _forget(self, swarm: RemoteSwarm, batch: Batch, task_ids: Iterable[int] | None = None) -> None:
+        pairs = zip(batch.task_ids.tolist(), batch.attempts.tolist(), strict=True)
+        named = None if task_ids is None else set(task_ids)
+        gone = [pair for pair in pairs if named is None or pair[0] in named]
+        swarm.forget((task_id for task_id, _ in gone), (attempt for _, attempt in gone))
+
+    async def _until_ready(self, swarm: RemoteSwarm) -> None:
+        """Wait until a batch may be sent: connected, and all that happens to it will be heard of.
+
+        Raises BatchRefusedError when that takes too long.
+        """
+        patience = self._patience()
+        try:
+            async with asyncio.timeout(self._config.connect_timeout):
+                if not await self.calls.is_connected(patience):
+                    raise BatchRefusedError(self.unreachable())
+                await self.watcher.is_established.wait()
+                if swarm.is_durable:
+                    await self.bookmark.until_kept(swarm.wire_id)
+        except TimeoutError:
+            raise BatchRefusedError(self.unreachable()) from None
+        except OSError as error:
+            message = f"how far the news of the engine was read cannot be written down ({error}); make room for it"
+            raise BatchRefusedError(message) from error
+
+    def _patience(self) -> float:
+        """How long a connection is waited for: not again and again for an engine that is known to be away."""
+        patience = self._config.connect_timeout
+        away = time.time() - self.watcher.trouble_since if self.watcher.trouble else 0.0
+        return min(patience, max(0.0, patience - away))
+
+    # -- news --------------------------------------------------------------------------------------------------------
+
+    def _take(self, message: pb.WatchUpdatesResponse) -> list[Written]:
+        """Pass news on to its swarm. What is about no swarm of this engine is nobody's: others may share it."""
+        if not message.swarm_id or not message.HasField("update"):
+            return []
+        swarm = self.swarms.get(message.swarm_id)
+        if swarm is None:
+            if self.bookmark.is_expected(message.swarm_id):
+                self.bookmark.pass_over(message.swarm_id)
+            elif self._is_elsewhere(message.swarm_id) and message.swarm_id not in self._warned_of:
+                self._warned_of.add(message.swarm_id)
+                what = "the engine at %s tells of swarm %s, which is at another engine: it is not listened to"
+                log.warning(what, self.address, message.swarm_id)
+            return []
+        written: list[Written] = []
+        try:
+            for update in news_of(message.update, self.address):
+                swarm.forget_ended(update)
+                done = self._report(swarm.info.swarm_id, update)
+                if done is not None:
+                    written.append(done)
+        except SwarmdError as error:
+            log.warning("news from the engine at %s cannot be used: %s", self.address, error.message)
+        return written
+
+    # -- for people --------------------------------------------------------------------------------------------------
+
+    def unreachable(self) -> str:
+        """That it cannot be reached, since when and why."""
+        watcher = self.watcher
+        if watcher.trouble:
+            since = _clock(watcher.trouble_since)
+            return f"the engine at {self.address} cannot be reached since {since}: {watcher.trouble}"
+        if not watcher.heard_at:
+            return f"the engine at {self.address} has not been heard of yet"
+        return f"the engine at {self.address} takes no connection"
+
+    def standing(self, swarm: RemoteSwarm, task_id: int, attempt: int) -> str:
+        """What is known of an attempt."""
+        if self.watcher.trouble:
+            return self.unreachable()
+        if swarm.attempts.get(task_id) != attempt:
+            return ""
+        heard = f", last heard of at {_clock(self.watcher.heard_at)}" if self.watcher.heard_at else ""
+        return f"at the engine at {self.address}{heard}"
+
+
+def _clock(at: float) -> str:
+    local = time.localtime(at)
+    today = time.strftime("%Y-%m-%d", local) == time.strftime("%Y-%m-%d")
+    return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S", local)

@@ -1,0 +1,203 @@
+"""RemoteGateway: the contract of a gateway, kept by calling the GatewayServices that the swarms name.
+
+Here is which swarm is at which engine. Swarms that say the same of their engine share it.
+"""
+
+import asyncio
+import hashlib
+import logging
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swarmd.core.batch import Batch
+from swarmd.core.errors import UnavailableError
+from swarmd.gateways.contract import (
+    BatchRefusedError,
+    Capabilities,
+    FindOutcome,
+    Found,
+    QueueOutcome,
+    Report,
+    ServerGateway,
+    SwarmInfo,
+)
+from swarmd.gateways.remote.options import EngineOptions, RemoteConfig, engine_options
+
+if TYPE_CHECKING:
+    from swarmd.gateways.remote.engine import Engine, RemoteSwarm
+
+log = logging.getLogger(__name__)
+
+CANCEL_PATIENCE_SECONDS = 10.0
+"""How long a cancel is waited for; after that it goes on by itself."""
+CLOSE_SECONDS = 5.0
+"""How long `close` waits for engines to hear that swarms in memory are over."""
+LINGER_SECONDS = 30.0
+"""How long an engine without swarms is kept: outcomes of batches may still come."""
+
+
+class RemoteGateway(ServerGateway):
+    """Calls engines, and passes on what they tell.
+
+    News is durable here before an engine may forget it; an engine that is away is no trouble, its swarms wait.
+    """
+
+    name = "remote"
+    capabilities = Capabilities(can_find=True, can_cancel=True)
+
+    def __init__(self, config: RemoteConfig, folder: Path) -> None:
+        """What must outlive the daemon is kept in the folder, which is made when it is needed."""
+        self._config = config
+        self._folder = folder
+        self._report: Report | None = None
+        self._engines: dict[str, Engine] = {}
+        self._swarms: dict[str, RemoteSwarm] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._adding = asyncio.Lock()
+
+    async def start(self, report: Report) -> None:
+        """No engine is called before a swarm names it."""
+        self._report = report
+
+    async def close(self) -> None:
+        """End. What runs at an engine goes on, but for swarms in memory, of which nobody would know any more."""
+        if self._report is None:
+            return
+        self._report = None
+        in_memory = [swarm for swarm in self._swarms.values() if not swarm.is_durable]
+        heard = [swarm.engine.cancel(swarm, list(swarm.attempts.items()), "the daemon ended") for swarm in in_memory]
+        if heard:
+            await asyncio.wait(heard, timeout=CLOSE_SECONDS)
+        for task in self._leaving:
+            task.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+        engines = list(self._engines.values())
+        self._engines.clear()
+        await asyncio.gather(*(engine.close() for engine in engines))
+
+    # -- swarms ------------------------------------------------------------------------------------------------------
+
+    async def add_swarm(self, swarm: SwarmInfo) -> None:
+        """Raises InvalidInputError for options, and files that they name, that cannot be used."""
+        options = engine_options(swarm.options, self._config)
+        known = self._swarms.get(swarm.swarm_id)
+        if known is not None:
+            known.info = swarm
+            return
+        async with self._adding:
+            engine = await self._engine(options)
+            self._swarms[swarm.swarm_id] = _remote_swarm(swarm, engine)
+            engine.add(self._swarms[swarm.swarm_id])
+
+    async def _engine(self, options: EngineOptions) -> "Engine":
+        """The engine that is meant; it is heard of from now on."""
+        if options.key in self._engines:
+            return self._engines[options.key]
+        from swarmd.gateways.remote.bookmark import Bookmark
+        from swarmd.gateways.remote.engine import Engine
+
+        if self._report is None:
+            raise RuntimeError("the remote gateway was not started")
+        credentials = await asyncio.to_thread(options.loaded)
+        file = self._folder / f"{hashlib.sha256(options.key.encode()).hexdigest()[:32]}.json"
+        bookmark = Bookmark(file, str(options.address))
+        await bookmark.load()
+        engine = Engine(
+            options,
+            self._config,
+            credentials,
+            bookmark=bookmark,
+            report=self._report,
+            is_elsewhere=self._has_swarm,
+        )
+        engine.start()
+        self._engines[options.key] = engine
+        return engine
+
+    def _has_swarm(self, wire_id: str) -> bool:
+        return any(wire_id in engine.swarms for engine in self._engines.values())
+
+    async def remove_swarm(self, swarm_id: str) -> None:
+        """Its attempts are to be ended. Returns when the engine has heard it, or does not answer."""
+        swarm = self._swarms.pop(swarm_id, None)
+        if swarm is None:
+            return
+        swarm.engine.drop(swarm)
+        from swarmd.gateways.remote.engine import REMOVED
+
+        count = len(swarm.attempts)
+        heard = swarm.engine.cancel(swarm, list(swarm.attempts.items()), REMOVED)
+        if not await _is_heard(heard):
+            log.warning("%d tasks of %s run on until it is back: %s", count, swarm_id, swarm.engine.unreachable())
+        self._leave_when_unused(swarm.engine)
+
+    def _leave_when_unused(self, engine: "Engine") -> None:
+        leaving = asyncio.create_task(self._leave(engine), name=f"leave {engine.address}")
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+
+    async def _leave(self, engine: "Engine") -> None:
+        await asyncio.sleep(LINGER_SECONDS)
+        await engine.cancels.until_empty()
+        async with self._adding:
+            key = next((key for key, each in self._engines.items() if each is engine), None)
+            if key is not None and not engine.swarms:
+                del self._engines[key]
+                await engine.close()
+
+    # -- batches -----------------------------------------------------------------------------------------------------
+
+    async def queue_batch(self, batch: Batch) -> QueueOutcome | None:
+        swarm = self._swarms.get(batch.swarm_id)
+        if self._report is None or swarm is None:
+            what = "it is not running" if self._report is None else f"swarm {batch.swarm_id!r} is not known to it"
+            raise BatchRefusedError(f"the remote gateway does not take the batch: {what}")
+        return await swarm.engine.queue(swarm, batch)
+
+    async def find_batch(self, batch: Batch) -> FindOutcome:
+        swarm = self._swarms.get(batch.swarm_id)
+        if self._report is None or swarm is None:
+            return FindOutcome(Found.UNKNOWN)
+        return await swarm.engine.find(swarm, batch)
+
+    async def resume(self, batches: Sequence[Batch], cancelled: Sequence[Batch] = ()) -> None:
+        """The engine tells by itself what became of what it has; of what was cancelled it is told once more."""
+        for batch in batches:
+            self._known(batch.swarm_id).note(batch)
+        for batch in cancelled:
+            swarm = self._known(batch.swarm_id)
+            keys = list(zip(batch.task_ids.tolist(), batch.attempts.tolist(), strict=True))
+            swarm.engine.cancel(swarm, keys, "cancelled before the daemon was started again")
+
+    def _known(self, swarm_id: str) -> "RemoteSwarm":
+        swarm = self._swarms.get(swarm_id)
+        if swarm is None:
+            raise UnavailableError(f"swarm {swarm_id!r} is not known to the remote gateway yet")
+        return swarm
+
+    async def cancel_tasks(self, swarm_id: str, task_ids: Sequence[int], attempts: Sequence[int], reason: str) -> None:
+        """Waits a moment for the engine to hear it; if it is away, it is told as soon as it is back."""
+        swarm = self._swarms.get(swarm_id)
+        if self._report is None or swarm is None:
+            return
+        await _is_heard(swarm.engine.cancel(swarm, list(zip(task_ids, attempts, strict=True)), reason))
+
+    # -- for people --------------------------------------------------------------------------------------------------
+
+    def standing(self, swarm_id: str, task_id: int, attempt: int) -> str:
+        swarm = self._swarms.get(swarm_id)
+        return "" if swarm is None else swarm.engine.standing(swarm, task_id, attempt)
+
+
+def _remote_swarm(info: SwarmInfo, engine: "Engine") -> "RemoteSwarm":
+    """The engine is to take no swarm for another, be it of another daemon, or one that had the same id before."""
+    from swarmd.gateways.remote.engine import RemoteSwarm
+
+    return RemoteSwarm(info, f"{info.swarm_id}~{info.token or secrets.token_hex(6)}", engine)
+
+
+async def _is_heard(heard: "asyncio.Future[None]") -> bool:
+    await asyncio.wait([heard], timeout=CANCEL_PATIENCE_SECONDS)
+    return heard.done() and not heard.cancelled()

@@ -1,0 +1,82 @@
+"""What squeue says of many elements of many arrays at once, and what of it is new.
+
+One call lists everything; between two listings only the lines that differ are looked at.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+FIELDS = "JobArrayID:|,State:|,exit_code:|,Reason:|,Name:|,Comment:|,RestartCnt:|"
+LONGEST_NAMES = 100_000
+"""Bytes of names that are given to squeue; with more it lists all jobs of the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One element of an array."""
+
+    key: str
+    """`<job>_<index>`."""
+    state: str
+    wait_status: int
+    reason: str
+    name: str
+    comment: str
+    restarts: int
+    """How often Slurm has put it back into the queue."""
+
+    @property
+    def index(self) -> int:
+        return int(self.key.partition("_")[2])
+
+    @property
+    def job_id(self) -> int:
+        return int(self.key.partition("_")[0])
+
+    @property
+    def is_leftover(self) -> bool:
+        """Whether it is what a submission that was refused leaves behind."""
+        return self.state == "FAILED" and self.reason == "BadConstraints"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What squeue said, by element, and what of it differs from what it said before."""
+
+    lines: Mapping[str, str] = field(default_factory=dict)
+    changed: Iterable[str] = ()
+
+    def row(self, key: str) -> Row | None:
+        """What it said of an element; None when it said nothing."""
+        line = self.lines.get(key)
+        return None if line is None else row_of(key, line)
+
+
+def list_arguments(user: str, names: Iterable[str]) -> list[str]:
+    """The arguments of squeue for every element that a user has of jobs with these names, and maybe others."""
+    named = ",".join(names)
+    few = ["--name", named] if 0 < len(named) <= LONGEST_NAMES else []
+    return ["--noheader", "--array", "--states=all", f"--user={user}", *few, f"--Format={FIELDS}"]
+
+
+def read_listing(text: str, before: Mapping[str, str]) -> Listing:
+    """Read what squeue said."""
+    lines: dict[str, str] = {}
+    for line in text.splitlines():
+        key, _, rest = line.partition("|")
+        lines[key] = rest
+    return Listing(lines, [key for key, line in lines.items() if before.get(key) != line])
+
+
+def row_of(key: str, line: str) -> Row | None:
+    """One line as values; None for one that is not about a single element."""
+    parts = line.split("|")
+    job, _, index = key.partition("_")
+    if len(parts) < 6 or not (job.isdecimal() and index.isdecimal()):
+        return None
+    state, status, reason, name, comment, restarts = parts[:6]
+    return Row(key, state, _number(status), reason, name, comment, _number(restarts))
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0

@@ -1,0 +1,407 @@
+"""The example engines of `clients/`, as processes that are killed: what docs/remote-engines.md asks of an engine."""
+
+import asyncio
+import contextlib
+import itertools
+import random
+import re
+import shutil
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from swarmd._pb.swarm.v1 import batch_pb2
+from swarmd._pb.swarm.v1 import gateway_service_pb2 as pb
+from swarmd._pb.swarm.v1.gateway_service_pb2_grpc import GatewayServiceStub
+from swarmd.core.errors import InvalidInputError
+from swarmd.core.model import TaskResources
+from swarmd.core.status import TaskStatus
+from swarmd.gateways.contract import BatchRefusedError, Found, OutcomeUnknownError, SwarmInfo
+from tests.crash.torture import Plan, tortured
+from tests.daemon import short_home, until
+from tests.gateways.recording import SWARM, batch_of, eventually, file_with_text, is_alive
+from tests.gateways.remote.conftest import DURABLE, config_for
+from tests.gateways.remote.engines import BUILD_SECONDS, NO_GO, EngineProcess, go_engine, has_go, python_engine
+from tests.security.certificates import Authority
+
+pytestmark = pytest.mark.timeout(BUILD_SECONDS + 300)
+
+MAKERS = {"python": python_engine, "go": go_engine}
+ENGINES = ["python", pytest.param("go", marks=pytest.mark.skipif(not has_go(), reason=NO_GO))]
+
+
+@pytest.fixture(params=ENGINES)
+def maker(request):
+    return MAKERS[request.param]
+
+
+@pytest.fixture
+def example(maker, home):
+    """An engine that runs, with 4 cores."""
+    with maker(home, cores=4) as engine:
+        engine.start()
+        yield engine
+
+
+@contextlib.contextmanager
+def calling(engine: EngineProcess) -> Iterator[GatewayServiceStub]:
+    with grpc.insecure_channel(engine.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        grpc.channel_ready_future(channel).result(20)
+        yield GatewayServiceStub(channel)
+
+
+def request_for(batch_id: str, *commands: str, first_id: int = 1) -> pb.QueueBatchRequest:
+    tasks = [
+        batch_pb2.BatchTask(task_id=task_id, attempt=1, command=command)
+        for task_id, command in enumerate(commands, first_id)
+    ]
+    ids = [task.task_id for task in tasks]
+    batch = batch_pb2.Batch(batch_id=batch_id, array_id=7, task_ids=ids, attempts=[1] * len(ids), tasks=tasks)
+    return pb.QueueBatchRequest(swarm_id=SWARM, batch=batch)
+
+
+# -- running -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_command_knows_which_attempt_it_is(example, gateways, record, tmp_path):
+    gateway = await gateways.begin(config_for(example.address), record.report, DURABLE)
+    names = ("SWARM_ID", "SWARM_TASK_ID", "SWARM_ATTEMPT", "SWARM_TASK_NAME", "SWARM_ARRAY_ID")
+    say = " ".join(f"${name}" for name in names)
+    await gateway.queue_batch(batch_of(f'echo "{say}" >{tmp_path}/said', first_id=5, attempt=3, name="fit"))
+    await record.ended(5)
+    assert (tmp_path / "said").read_text() == f"{SWARM}~abcdef 5 3 fit 7\n"
+
+
+async def test_why_a_task_failed_is_told(example, gateways, record):
+    gateway = await gateways.begin(config_for(example.address), record.report, DURABLE)
+    await gateway.queue_batch(batch_of("echo working; echo no such model >&2; exit 3"))
+    await record.ended(1)
+    assert record.end_of(1) == (TaskStatus.ERROR_RECOVERABLE, "exit code 3\nno such model")
+
+
+async def test_a_task_that_runs_too_long_is_ended_and_gets_more_next_time(example, gateways, record):
+    gateway = await gateways.begin(config_for(example.address), record.report, DURABLE)
+    resources = TaskResources(1, runtime_seconds=0.5)
+    await gateway.queue_batch(batch_of("sleep 100", resources=resources))
+    await record.ended(1)
+    status, reason = record.end_of(1)
+    assert status is TaskStatus.ADJUSTING_RESOURCES
+    assert "longer than the 0.5 s" in reason
+
+
+async def test_what_can_never_run_there_is_refused_for_good(example, gateways, record):
+    gateway = await gateways.begin(config_for(example.address), record.report, DURABLE)
+    outcome = await gateway.queue_batch(batch_of("true", "true", resources=TaskResources(1, cores=5)))
+    (refusal,) = outcome.refusals
+    assert refusal.permanent
+    assert list(refusal.task_ids) == [1, 2]
+    assert "cores: 5 are more than the 4" in refusal.reason
+
+
+async def test_no_more_run_at_once_than_there_are_cores(example, gateways, record, tmp_path):
+    gateway = await gateways.begin(config_for(example.address), record.report, DURABLE)
+    command = f"echo + >>{tmp_path}/record; sleep 0.1; echo - >>{tmp_path}/record"
+    await gateway.queue_batch(batch_of(*[command] * 12, resources=TaskResources(1, cores=2)))
+    await record.ended(*range(1, 13))
+    steps = [{"+": 1, "-": -1}[line] for line in (tmp_path / "record").read_text().split()]
+    assert max(itertools.accumulate(steps)) == 2
+
+
+# -- batches -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_batch_again_gets_the_same_answer_and_runs_nothing_twice(example, tmp_path):
+    request = request_for("b", f"echo ran >>{tmp_path}/record", "a\0b")
+    answers = []
+    for _ in range(3):
+        with calling(example) as stub:
+            answers += [stub.QueueBatch(request, timeout=20), stub.QueueBatch(request, timeout=20)]
+        example.start()
+    assert all(answer == answers[0] for answer in answers)
+    assert [list(refusal.task_ids) for refusal in answers[0].refusals] == [[2]]
+    until(lambda: (tmp_path / "record").exists(), "the task")
+    time.sleep(0.3)
+    assert (tmp_path / "record").read_text() == "ran\n"
+
+
+def test_a_batch_that_was_asked_after_before_it_came_is_never_taken(example, tmp_path):
+    request = request_for("late", f"touch {tmp_path}/ran")
+    with calling(example) as stub:
+        answer = stub.FindBatch(pb.FindBatchRequest(swarm_id=SWARM, batch_id="late"), timeout=20)
+        assert answer.outcome == pb.FindBatchResponse.OUTCOME_NOT_QUEUED
+    example.start()
+    with calling(example) as stub:
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.QueueBatch(request, timeout=20)
+        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    time.sleep(0.2)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_batch_that_was_taken_is_found_after_a_kill(example):
+    with calling(example) as stub:
+        stub.QueueBatch(request_for("b", "true", "a\0b"), timeout=20)
+    example.start()
+    with calling(example) as stub:
+        answer = stub.FindBatch(pb.FindBatchRequest(swarm_id=SWARM, batch_id="b"), timeout=20)
+    assert answer.outcome == pb.FindBatchResponse.OUTCOME_QUEUED
+    assert [list(refusal.task_ids) for refusal in answer.refusals] == [[2]]
+
+
+def test_a_batch_without_its_commands_is_refused(example):
+    request = request_for("b", "true")
+    del request.batch.tasks[:]
+    with calling(example) as stub, pytest.raises(grpc.RpcError) as caught:
+        stub.QueueBatch(request, timeout=20)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+# -- kills -------------------------------------------------------------------------------------------------------------
+
+
+async def test_what_runs_outlives_the_engine_and_is_seen_to_its_end_by_the_next(example, gateways, record, tmp_path):
+    gateway = await gateways.begin(config_for(example.address), record.report, DURABLE)
+    wait = f"until [ -e {tmp_path}/go ]; do sleep 0.02; done"
+    say = f"echo $SWARM_TASK_ID >>{tmp_path}/record"
+    await gateway.queue_batch(batch_of(f"{say}; {wait}", f"{say}; {wait}; exit 4", say))
+    await record.running(1, 2)
+    example.kill()
+    (tmp_path / "go").touch()
+    example.start()
+    await record.ended(1, 2, 3)
+    assert record.end_of(1) == (TaskStatus.DONE, "")
+    assert record.end_of(2) == (TaskStatus.ERROR_RECOVERABLE, "exit code 4")
+    assert sorted((tmp_path / "record").read_text().split()) == ["1", "2", "3"]
+
+
+async def test_what_ended_while_no_engine_was_there_is_told_by_the_next(example, gateways, record, tmp_path):
+    gateway = await gateways.begin(config_for(example.address), record.report, DURABLE)
+    await gateway.queue_batch(batch_of(f"sleep 0.3; echo ended >{tmp_path}/said"))
+    await record.running(1)
+    example.kill()
+    await file_with_text(tmp_path / "said")
+    example.start()
+    await record.ended(1)
+    assert record.end_of(1) == (TaskStatus.DONE, "")
+
+
+async def test_a_task_that_was_killed_with_the_engine_has_failed(example, gateways, record, tmp_path):
+    gateway = await gateways.begin(config_for(example.address), record.report, DURABLE)
+    await gateway.queue_batch(batch_of(f"echo $PPID >{tmp_path}/pid; sleep 100"))
+    await file_with_text(tmp_path / "pid")
+    example.close()
+    await eventually(lambda: not is_alive(int((tmp_path / "pid").read_text())))
+    example.start()
+    await record.ended(1)
+    status, reason = record.end_of(1)
+    assert status is TaskStatus.ERROR_RECOVERABLE
+    assert reason.startswith("it was killed")
+
+
+async def test_after_a_restart_of_the_machine_nothing_runs_a_second_time(example, gateways, record, tmp_path):
+    """Its files may be older than what happened: they are taken away here, as a loss of power does it."""
+    gateway = await gateways.begin(config_for(example.address), record.report, DURABLE)
+    await gateway.queue_batch(batch_of(f"echo ran >>{tmp_path}/record; sleep 100"))
+    await file_with_text(tmp_path / "record")
+    example.close()
+    for folder in (example.home / "engine" / "runs").glob("*/*"):
+        shutil.rmtree(folder)
+    as_after_another_boot(example.home / "engine")
+    example.start()
+    await record.ended(1)
+    assert record.end_of(1)[0] is TaskStatus.ERROR_RECOVERABLE
+    assert (tmp_path / "record").read_text() == "ran\n"
+
+
+async def test_a_start_that_a_kill_prevented_is_made_up_for(example, gateways, record, tmp_path):
+    gateway = await gateways.begin(config_for(example.address), record.report, DURABLE)
+    await gateway.queue_batch(batch_of(f"echo ran >>{tmp_path}/record; sleep 100"))
+    await file_with_text(tmp_path / "record")
+    example.close()
+    for folder in (example.home / "engine" / "runs").glob("*/*"):
+        shutil.rmtree(folder)  # as if it had never come to its process
+    example.start()
+    await eventually(lambda: (tmp_path / "record").read_text() == "ran\nran\n")
+
+
+def as_after_another_boot(state: Path) -> None:
+    """What the engine knows is from before the machine was started."""
+    if (state / "engine.jsonl").exists():
+        text = (state / "engine.jsonl").read_text()
+        (state / "engine.jsonl").write_text(re.sub('"Boot":"[^"]+"', '"Boot":"another"', text))
+    else:
+        with contextlib.closing(sqlite3.connect(state / "engine.db", isolation_level=None)) as database:
+            database.execute("UPDATE attempts SET boot = 'another'")
+
+
+async def test_a_cancel_counts_for_the_next_engine_as_well(example, gateways, record, tmp_path):
+    gateway = await gateways.begin(config_for(example.address), record.report, DURABLE)
+    stubborn = f"trap '' TERM; echo $PPID >{tmp_path}/pid; while :; do sleep 0.05; done"
+    await gateway.queue_batch(batch_of(stubborn))
+    await file_with_text(tmp_path / "pid")
+    await gateway.cancel_tasks(SWARM, [1], [1], "by the test")
+    example.start()
+    await eventually(lambda: not is_alive(int((tmp_path / "pid").read_text())))
+    await eventually(lambda: not gateway.standing(SWARM, 2, 1))
+    await gateway.queue_batch(batch_of("true", first_id=2))
+    await record.ended(2)
+    assert record.ended_ids() == {2}
+
+
+async def test_what_waits_when_it_is_cancelled_never_runs(example, gateways, record, tmp_path):
+    gateway = await gateways.begin(config_for(example.address), record.report, DURABLE)
+    await gateway.queue_batch(batch_of(*["sleep 0.5"] * 4, f"touch {tmp_path}/ran", "true"))
+    await gateway.cancel_tasks(SWARM, [5], [1], "by the test")
+    await record.ended(1, 2, 3, 4, 6)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_stop_leaves_what_runs_alone(example, tmp_path):
+    with calling(example) as stub:
+        stub.QueueBatch(request_for("b", f"sleep 0.5; touch {tmp_path}/ran"), timeout=20)
+    until(lambda: list((example.home / "engine" / "runs").glob("*/*/started")), "the task runs")
+    assert example.stop() == 0
+    until(lambda: (tmp_path / "ran").exists(), "the task")
+
+
+def test_two_engines_never_have_the_same_state(example, maker):
+    with short_home() as other:
+        second = EngineProcess(example.command, other)
+        second.launch("--state", str(example.home / "engine"))
+        until(lambda: second.has_ended, "the second one ends")
+        assert "another engine has" in second.log
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_engine_and_gateway_are_killed_and_every_task_runs_once(maker, home, gateways, seed, tmp_path):
+    """The gateway is that of a daemon that comes back: it goes on where its folder says."""
+    chance = random.Random(seed)
+    everything = list(range(1, 61))
+    ended: dict[int, list[TaskStatus]] = {task_id: [] for task_id in everything}
+
+    def report(swarm_id, update):
+        for group in update.task_statuses.groups:
+            if group.status is TaskStatus.DONE:
+                for task_id in group.task_ids.tolist():
+                    ended[task_id].append(group.status)
+
+    batches = [
+        batch_of(*[f"sleep 0.05; echo $SWARM_TASK_ID >>{tmp_path}/record"] * 20, first_id=first)
+        for first in everything[::20]
+    ]
+    waiting = list(batches)
+    with maker(home, cores=4) as engine:
+        engine.start()
+        gateway = await gateways.begin(config_for(engine.address), report, DURABLE)
+        for _ in range(200):
+            if waiting and await _is_taken(gateway, waiting[0]):
+                waiting.pop(0)
+            if not waiting and all(ended.values()):
+                break
+            choice = chance.random()
+            if choice < 0.1:
+                engine.launch()
+            elif choice < 0.2:
+                await gateway.close()
+                gateway = await gateways.begin(config_for(engine.address), report, DURABLE)
+            await asyncio.sleep(chance.uniform(0.0, 0.3))
+    assert all(ended.values())
+    times = Counter((tmp_path / "record").read_text().split())
+    assert times == {str(task_id): 1 for task_id in everything}
+
+
+async def _is_taken(gateway, batch) -> bool:
+    """Queue it, or ask what became of it, until one of both says; False when it came back."""
+    try:
+        await gateway.queue_batch(batch)
+        return True
+    except BatchRefusedError:
+        return False
+    except OutcomeUnknownError:
+        while True:
+            found = (await gateway.find_batch(batch)).found
+            if found is not Found.UNKNOWN:
+                assert found is Found.QUEUED, "a batch is not offered again under the same id"
+                return True
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    "engine", ["remote", pytest.param("remote-go", marks=pytest.mark.skipif(not has_go(), reason=NO_GO))]
+)
+@pytest.mark.parametrize("seed", [11])
+def test_a_daemon_and_its_engine_are_killed_and_every_task_is_done_once(engine: str, seed: int):
+    outcome = tortured(Plan(engine, seed=seed, tasks=160, kills=8, seconds=15, sleep=0.1))
+    assert list(outcome.problems()) == []
+    assert outcome.kills >= 4
+
+
+# -- who may call ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def secrets(home):
+    """A CA, a certificate of it for the engine, and a token."""
+    authority = Authority(home / "ca")
+    identity = authority.issue("engine", "localhost")
+    token = home / "token"
+    token.touch(mode=0o600)
+    token.write_text("a-secret\n")
+    return authority, identity, token
+
+
+async def test_tls_and_a_token_are_shown_and_asked_for(maker, home, gateways, record, secrets):
+    authority, identity, token = secrets
+    with maker(home, cores=2) as engine:
+        tls = ("--tls-cert", str(identity.cert), "--tls-key", str(identity.key))
+        engine.start("--listen", "localhost:0", "--token-file", str(token), *tls)
+        address = f"localhost:{engine.log.split('listening at ')[1].split()[0].rpartition(':')[2]}"
+        options = {"address": address, "tls_ca": str(authority.file), "token_file": str(token)}
+        config = config_for("", connect_timeout=20.0)
+        gateway = await gateways.begin(config, record.report, SwarmInfo(SWARM, token="t", options=options))
+        await gateway.queue_batch(batch_of("true"))
+        await record.ended(1)
+
+        wrong = home / "wrong"
+        wrong.touch(mode=0o600)
+        wrong.write_text("another\n")
+        swarm = SwarmInfo("stranger", token="t", options={**options, "token_file": str(wrong)})
+        await gateway.add_swarm(swarm)
+        await eventually(lambda: "UNAUTHENTICATED" in gateway.standing("stranger", 1, 1))
+
+        wrong.write_text("a-secret\n")
+        await eventually(lambda: not gateway.standing("stranger", 1, 1))
+        await gateway.queue_batch(batch_of("true", swarm_id="stranger"))
+        await record.until(lambda: "stranger" in {swarm_id for swarm_id, *_ in record.news})
+
+        swarm = SwarmInfo(
+            "untrusting", token="t", options={"address": address, "tls": "true", "token_file": str(token)}
+        )
+        await gateway.add_swarm(swarm)
+        await eventually(lambda: "give its CA as tls_ca" in gateway.standing("untrusting", 1, 1))
+
+
+async def test_a_token_that_is_missing_stops_the_swarm(gateways, record, home):
+    options = {"address": "localhost:1", "token_file": str(home / "none")}
+    with pytest.raises(InvalidInputError, match="token_file"):
+        await gateways.begin(config_for(""), record.report, SwarmInfo(SWARM, options=options))
+
+
+def test_over_tcp_it_wants_a_token_or_to_be_told_that_it_needs_none(maker, home):
+    with maker(home) as engine:
+        engine.launch("--listen", "localhost:0")
+        until(lambda: engine.has_ended, "it ends")
+        assert "give --token-file, or say --insecure" in engine.log
+
+
+def test_its_socket_is_its_owners_alone(example):
+    path = example.home / "engine.sock"
+    assert path.stat().st_mode & 0o077 == 0
+    example.signal(signal.SIGINT)
+    until(lambda: example.has_ended, "it ends")

@@ -1,0 +1,72 @@
+"""Real clusters, as many as differ in their configuration; one of each for all tests of a process."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.gateways.slurm.cluster import Cluster, fast_clock_library, missing_programs, running_cluster
+
+PARTITIONS = (
+    "PartitionName=main Nodes=n1 Default=YES MaxTime=INFINITE State=UP",
+    "PartitionName=short Nodes=n1 MaxTime=2 State=UP",
+    "PartitionName=frail Nodes=n2 State=UP",
+    "PartitionName=low Nodes=n3 PriorityTier=1 PreemptMode=REQUEUE State=UP",
+    "PartitionName=high Nodes=n3 PriorityTier=10 PreemptMode=OFF State=UP",
+)
+PREEMPTING = {"PreemptType": "preempt/partition_prio", "PreemptMode": "REQUEUE"}
+
+
+def need_slurm() -> None:
+    """Skip where Slurm is not installed; where it must be, as on CI, fail."""
+    missing = missing_programs()
+    if not missing:
+        return
+    why = f"{', '.join(missing)} not installed: run scripts/install_slurm.sh as root"
+    if os.environ.get("CI") == "true":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+@pytest.fixture(scope="session")
+def usual_cluster() -> Iterator[Cluster]:
+    """Three nodes, and partitions that differ."""
+    need_slurm()
+    with running_cluster(PREEMPTING, nodes=3, partitions=PARTITIONS) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(usual_cluster: Cluster) -> Iterator[Cluster]:
+    """The usual one, with nothing in its queue before and after."""
+    yield usual_cluster
+    usual_cluster.clear()
+
+
+@pytest.fixture(scope="session")
+def forgetful_cluster() -> Iterator[Cluster]:
+    """It forgets jobs soon, and takes neither large arrays nor many jobs."""
+    need_slurm()
+    with running_cluster({"MinJobAge": "2", "MaxArraySize": "8", "MaxJobCount": "60"}) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[Cluster]:
+    """One to break."""
+    need_slurm()
+    with running_cluster({"MessageTimeout": "2"}) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def fast_cluster() -> Iterator[Cluster]:
+    """Its clock runs ten times as fast."""
+    need_slurm()
+    if fast_clock_library() is None:
+        why = "libfaketime is not installed: run scripts/install_slurm.sh as root"
+        if os.environ.get("CI") == "true":
+            pytest.fail(why)
+        pytest.skip(why)
+    with running_cluster(speed=10) as cluster:
+        yield cluster

@@ -1,0 +1,145 @@
+"""Cancelling: what waits and what runs, before Slurm has it and while Slurm is away."""
+
+import asyncio
+from pathlib import Path
+
+from swarmd.core.status import TaskStatus
+from swarmd.gateways.contract import SwarmInfo
+from tests.gateways.recording import ENDS, SWARM, batch_of, eventually
+from tests.gateways.slurm.cluster import Cluster
+from tests.gateways.slurm.engine import calls_of, slurm_engine, wrapped_programs
+
+D, E = TaskStatus.DONE, TaskStatus.ERROR_RECOVERABLE
+
+
+def waiting(cluster: Cluster) -> list[str]:
+    return cluster.call("squeue", "-h", "-r", "-o", "%i %T").splitlines()
+
+
+async def test_running_elements_are_ended_and_their_siblings_go_on(cluster: Cluster, tmp_path: Path):
+    async with slurm_engine(cluster, tmp_path) as engine:
+        await engine.queue(*["sleep 100"] * 4, "until [ -e go ]; do sleep 0.1; done")
+        await engine.record.running(1, 2, 3, 4, 5)
+        last = engine.job_of(5)
+        await engine.cancel(1, 2, 3, 4)
+        await eventually(lambda: waiting(cluster) == [f"{last} RUNNING"])
+        (tmp_path / "go").touch()
+        assert await engine.ends(5) == [(D, "")]
+        assert engine.record.ended_ids() == {5}
+
+
+async def test_waiting_elements_are_ended_and_their_siblings_go_on(cluster: Cluster, tmp_path: Path):
+    """Slurm 22.05 ends the whole array when it is given a name and some elements that wait."""
+    async with slurm_engine(cluster, tmp_path) as engine:
+        cluster.call("scontrol", "update", "nodename=n1", "state=drain", "reason=test")
+        await engine.queue(*[f"echo {number} >>ran" for number in range(1, 7)])
+        await engine.cancel(2, 3, 5)
+        assert len(waiting(cluster)) == 3
+        cluster.call("scontrol", "update", "nodename=n1", "state=resume")
+        assert await engine.ends(1, 4, 6) == [(D, "")] * 3
+        assert sorted((tmp_path / "ran").read_text().split()) == ["1", "4", "6"]
+        assert engine.record.ended_ids() == {1, 4, 6}
+
+
+async def test_a_whole_batch_is_ended_in_one_call(cluster: Cluster, tmp_path: Path):
+    bin_directory = wrapped_programs(tmp_path / "bin")
+    async with slurm_engine(cluster, tmp_path, bin_directory=bin_directory) as engine:
+        await engine.queue(*["sleep 100"] * 50)
+        await engine.record.running(*range(1, 51))
+        await engine.cancel(*range(1, 51))
+        await eventually(lambda: not waiting(cluster))
+        assert len(calls_of(bin_directory, "scancel")) == 1
+        assert not engine.record.ended_ids()
+
+
+async def test_what_is_cancelled_before_its_job_is_known_never_runs(cluster: Cluster, tmp_path: Path):
+    bin_directory = wrapped_programs(tmp_path / "bin", sbatch='sleep 1; exec "$real" "$@"')
+    async with slurm_engine(cluster, tmp_path, bin_directory=bin_directory) as engine:
+        cluster.call("scontrol", "update", "nodename=n1", "state=drain", "reason=test")
+        queueing = asyncio.create_task(engine.gateway.queue_batch(batch_of("echo 1 >>ran", "echo 2 >>ran")))
+        await eventually(lambda: calls_of(bin_directory, "sbatch"))
+        await engine.cancel(1)
+        await queueing
+        await eventually(lambda: len(waiting(cluster)) == 1)
+        cluster.call("scontrol", "update", "nodename=n1", "state=resume")
+        assert await engine.ends(2) == [(D, "")]
+        assert (tmp_path / "ran").read_text() == "2\n"
+        assert engine.record.ended_ids() == {2}
+
+
+async def test_a_controller_that_is_away_hears_of_it_later(own_cluster: Cluster, tmp_path: Path):
+    async with slurm_engine(own_cluster, tmp_path) as engine:
+        await engine.queue("sleep 100", "sleep 100")
+        await engine.record.running(1, 2)
+        own_cluster.stop_controller()
+        cancelling = asyncio.create_task(engine.cancel(1))
+        await asyncio.sleep(1)
+        assert not cancelling.done()
+        own_cluster.start_controller()
+        await cancelling
+        await eventually(lambda: [line.split()[1] for line in waiting(own_cluster)].count("RUNNING") == 1)
+        assert not engine.record.ended_ids()
+
+
+async def test_the_job_of_another_batch_is_never_ended(cluster: Cluster, tmp_path: Path):
+    """A number that the controller lost may be another's by now."""
+    script = tmp_path / "other.sh"
+    script.write_text("#!/bin/sh\nsleep 100\n")
+    other = cluster.call("sbatch", "--parsable", "--array=0-3", "-o", "/dev/null", "-J", "others", str(script))
+    async with slurm_engine(cluster, tmp_path) as engine:
+        await engine.queue("sleep 100", "sleep 100")
+        await engine.record.running(1, 2)
+        for task_id in (1, 2):
+            engine.gateway._swarms[SWARM].elements[task_id, 1].job_id = int(other)
+        await asyncio.wait({asyncio.create_task(engine.cancel(1))}, timeout=1.0)
+        await asyncio.wait({asyncio.create_task(engine.cancel(2))}, timeout=1.0)
+        assert len([line for line in waiting(cluster) if line.startswith(f"{other}_")]) == 4
+
+
+async def test_what_somebody_else_cancels_has_failed_and_says_so(cluster: Cluster, tmp_path: Path):
+    async with slurm_engine(cluster, tmp_path) as engine:
+        await engine.queue("echo half >&2; sleep 100", "sleep 100")
+        await engine.record.running(1, 2)
+        job = engine.job_of(1)
+        await eventually(lambda: engine.output(1, ending="err").read_text())
+        cluster.call("scancel", job)
+        [(status, reason)] = await engine.ends(1)
+        assert (status, reason) == (E, f"Slurm's job {job} was cancelled by somebody else\nhalf")
+        assert 2 not in engine.record.ended_ids()
+
+
+async def test_what_somebody_else_cancels_before_it_started_has_failed_too(cluster: Cluster, tmp_path: Path):
+    async with slurm_engine(cluster, tmp_path) as engine:
+        cluster.call("scontrol", "update", "nodename=n1", "state=drain", "reason=test")
+        await engine.queue("true", "true", "true")
+        await engine.record.until(lambda: engine.record.statuses(2))
+        job = engine.job_of(2)
+        cluster.call("scancel", job)
+        [(status, reason)] = await engine.ends(2)
+        assert (status, reason) == (E, f"Slurm's job {job} was cancelled before it started")
+        cluster.call("scontrol", "update", "nodename=n1", "state=resume")
+        assert await engine.ends(1, 3) == [(D, "")] * 2
+
+
+async def test_jobs_of_a_removed_swarm_are_ended(cluster: Cluster, tmp_path: Path):
+    async with slurm_engine(cluster, tmp_path) as engine:
+        await engine.queue("sleep 100", "sleep 100")
+        await engine.record.running(1)
+        await engine.gateway.remove_swarm(SWARM)
+        await eventually(lambda: not waiting(cluster))
+        assert not (tmp_path / "batches" / SWARM).exists()
+        assert not [status for *_, status, _ in engine.record.news if status in ENDS]
+
+
+async def test_jobs_go_on_when_the_gateway_closes(cluster: Cluster, tmp_path: Path):
+    async with slurm_engine(cluster, tmp_path) as engine:
+        await engine.queue("sleep 100")
+        await engine.record.running(1)
+    assert len(waiting(cluster)) == 1
+
+
+async def test_jobs_of_a_swarm_in_memory_end_with_the_gateway(cluster: Cluster, tmp_path: Path):
+    async with slurm_engine(cluster, tmp_path, swarm=SwarmInfo(SWARM)) as engine:
+        await engine.queue("sleep 100")
+        await engine.record.running(1)
+    await eventually(lambda: not waiting(cluster))

@@ -1,0 +1,177 @@
+"""A gateway that takes up what an earlier one had submitted: the jobs went on, and what ended meanwhile is told."""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+
+from swarmd.core.batch import Batch
+from swarmd.core.status import Code, TaskStatus
+from swarmd.gateways.contract import Found
+from tests.gateways.recording import SWARM, batch_of, eventually
+from tests.gateways.slurm.cluster import Cluster
+from tests.gateways.slurm.engine import Engine, slurm_engine
+
+D, E, G = TaskStatus.DONE, TaskStatus.ERROR_RECOVERABLE, TaskStatus.REGISTERED
+
+
+@asynccontextmanager
+async def next_daemon(
+    cluster: Cluster, folder: Path, *batches: Batch, cancelled: tuple[Batch, ...] = (), **options
+) -> AsyncIterator[Engine]:
+    """Another gateway with the same folders, told what the engine has as the core tells it: without batch ids."""
+    async with slurm_engine(cluster, folder, **options) as engine:
+        await engine.gateway.resume([unnamed(batch) for batch in batches], [unnamed(batch) for batch in cancelled])
+        yield engine
+
+
+def unnamed(batch: Batch) -> Batch:
+    return Batch(
+        *(batch.swarm_id, "", batch.array, batch.task_resources, batch.priority),
+        *(batch.task_ids, batch.attempts, batch.rows, batch.seqs, batch.table),
+    )
+
+
+def part(batch: Batch, *places: int) -> Batch:
+    """Some of its tasks."""
+    some = np.array(places)
+    return Batch(
+        *(batch.swarm_id, batch.batch_id, batch.array, batch.task_resources, batch.priority),
+        *(batch.task_ids[some], batch.attempts[some], batch.rows[some], batch.seqs[some], batch.table),
+    )
+
+
+async def test_what_ended_meanwhile_is_told_and_what_runs_goes_on(cluster: Cluster, tmp_path: Path):
+    async with slurm_engine(cluster, tmp_path) as engine:
+        batch = await engine.queue("true", "exit 3", "until [ -e go ]; do sleep 0.1; done; echo ran >>ran")
+        await engine.record.running(3)
+    async with next_daemon(cluster, tmp_path, batch) as engine:
+        assert await engine.ends(1, 2) == [(D, ""), (E, "exit code 3")]
+        assert 3 not in engine.record.ended_ids()
+        assert engine.gateway.standing(SWARM, 3, 1).endswith("is RUNNING")
+        (tmp_path / "go").touch()
+        assert await engine.ends(3) == [(D, "")]
+        assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+async def test_only_what_it_is_told_of_is_spoken_of(cluster: Cluster, tmp_path: Path):
+    async with slurm_engine(cluster, tmp_path) as engine:
+        batch = await engine.queue("true", "true", "true")
+        await engine.ends(1, 2, 3)
+    async with next_daemon(cluster, tmp_path, part(batch, 1)) as engine:
+        await engine.ends(2)
+        await engine.gateway._tracker.next_look()
+        assert engine.record.ended_ids() == {2}
+
+
+async def test_what_was_cancelled_before_the_restart_is_ended_in_silence(cluster: Cluster, tmp_path: Path):
+    async with slurm_engine(cluster, tmp_path) as engine:
+        batch = await engine.queue("sleep 100", "sleep 1")
+        await engine.record.running(1)
+    async with next_daemon(cluster, tmp_path, part(batch, 1), cancelled=(part(batch, 0),)) as engine:
+        assert await engine.ends(2) == [(D, "")]
+        await eventually(lambda: not cluster.call("squeue", "-h"))
+        assert engine.record.ended_ids() == {2}
+
+
+async def test_a_batch_whose_job_was_not_noted_is_found_by_its_name(cluster: Cluster, tmp_path: Path):
+    async with slurm_engine(cluster, tmp_path) as engine:
+        batch = await engine.queue("sleep 0.5; echo ran >>ran", "exit 3")
+    next((tmp_path / "batches").rglob("jobs")).unlink()
+    async with next_daemon(cluster, tmp_path, batch) as engine:
+        assert await engine.ends(1, 2) == [(D, ""), (E, "exit code 3")]
+        assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+async def test_a_batch_that_slurm_never_had_is_given_back(cluster: Cluster, tmp_path: Path):
+    async with slurm_engine(cluster, tmp_path) as engine:
+        batch = await engine.queue("true", "true")
+        await engine.ends(1, 2)
+    for name in ("batches", "logs"):
+        for path in (tmp_path / name).rglob("*"):
+            if path.name == "jobs" or path.suffix == ".status":
+                path.unlink()
+    cluster_forgets = batch_of("true", "true")
+    rename(tmp_path, batch.batch_id, cluster_forgets.batch_id)
+    async with next_daemon(cluster, tmp_path, cluster_forgets) as engine:
+        assert await engine.ends(1, 2) == [(G, "it was not submitted")] * 2
+        assert engine.status_file(1).read_text() == "never\n"
+
+
+def rename(folder: Path, old: str, new: str) -> None:
+    """The files of a batch that never got a job."""
+    path = folder / "batches" / SWARM
+    (path / old).rename(path / new)
+    manifest = path / new / "manifest"
+    manifest.write_text(manifest.read_text().replace(old, new))
+
+
+async def test_without_batch_files_the_status_files_tell(cluster: Cluster, tmp_path: Path):
+    async with slurm_engine(cluster, tmp_path) as engine:
+        batch = await engine.queue("true", "exit 3", "true")
+        await engine.ends(1, 2, 3)
+        engine.status_file(3).unlink()
+    shutil.rmtree(tmp_path / "batches")
+    async with next_daemon(cluster, tmp_path, batch) as engine:
+        ends = await engine.ends(1, 2, 3)
+        assert ends[:2] == [(D, ""), (E, "exit code 3")]
+        assert ends[2][0] is G
+
+
+async def test_a_batch_in_doubt_is_found_with_its_files(cluster: Cluster, tmp_path: Path):
+    """The daemon was killed between sbatch's answer and the end of the call."""
+    async with slurm_engine(cluster, tmp_path) as engine:
+        batch = await engine.queue("sleep 0.5; echo ran >>ran", "true")
+    async with next_daemon(cluster, tmp_path) as engine:
+        assert (await engine.gateway.find_batch(batch)).found is Found.QUEUED
+        assert await engine.ends(1, 2) == [(D, "")] * 2
+        assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+async def test_of_a_batch_that_was_submitted_in_part_the_rest_comes_back(cluster: Cluster, tmp_path: Path):
+    """The daemon was killed between the first array and the second."""
+    async with slurm_engine(cluster, tmp_path) as engine:
+        batch = batch_of("echo 1 >>ran", "echo 2 >>ran", "echo 3 >>ran")
+        engine.gateway._site._cap = 2
+        await engine.gateway.queue_batch(part(batch, 0, 1))
+        manifest = next((tmp_path / "batches").rglob("manifest"))
+        manifest.write_text(manifest.read_text().replace("[1, 2]", "[1, 2, 3]").replace("[1, 1]", "[1, 1, 1]"))
+    async with next_daemon(cluster, tmp_path) as engine:
+        outcome = await engine.find(batch)
+        assert outcome.found is Found.QUEUED
+        assert [list(refusal.task_ids) for refusal in outcome.refusals] == [[3]]
+        assert await engine.ends(1, 2) == [(D, "")] * 2
+
+
+async def test_a_requeue_while_no_daemon_was_there_is_a_new_attempt(cluster: Cluster, tmp_path: Path):
+    async with slurm_engine(cluster, tmp_path) as engine:
+        batch = await engine.queue("echo ran >>ran; sleep 100")
+        await eventually((tmp_path / "ran").exists)
+        job = engine.job_of(1)
+    cluster.call("scontrol", "update", f"jobid={job}", "requeue=1")
+    cluster.call("scontrol", "requeue", job)
+    batch.table.status[batch.rows] = Code.RUNNING
+    async with next_daemon(cluster, tmp_path, batch) as engine:
+        [(status, _)] = await engine.ends(1)
+        assert status is G
+    assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+async def test_a_second_start_that_ran_nothing_is_told_once_the_first_is_gone(cluster: Cluster, tmp_path: Path):
+    async with slurm_engine(cluster, tmp_path) as engine:
+        batch = await engine.queue("echo ran >>ran; sleep 100")
+        await eventually((tmp_path / "ran").exists)
+        job = engine.job_of(1)
+    cluster.call("scontrol", "update", f"jobid={job}", "requeue=1")
+    cluster.call("scontrol", "requeue", job)
+    await eventually(lambda: "BeginTime" in cluster.call("squeue", "-h", "-o", "%r"))
+    cluster.call("scontrol", "update", f"jobid={job}", "StartTime=now+2")  # nodes refuse it within a second
+    await eventually(lambda: not cluster.call("squeue", "-h"))
+    async with next_daemon(cluster, tmp_path, batch) as engine:
+        [(status, reason)] = await engine.ends(1)
+        assert status is E
+        # Slurm ended the first run: its shell may have been quick enough to note what the signal did.
+        assert reason.startswith(("it vanished: ", "exit code 143"))
+        assert (tmp_path / "ran").read_text() == "ran\n"

@@ -1,0 +1,121 @@
+"""Which gateways there are: the package's own, and those that other packages bring."""
+
+import json
+
+import pytest
+
+from swarmd.cli.main import execute
+from swarmd.config import DaemonConfig
+from swarmd.core.errors import InvalidInputError
+from swarmd.gateways.catalogue import BUILT_IN, made_gateways
+from swarmd.gateways.contract import BatchRefusedError
+from tests.gateways.installing import install
+from tests.gateways.recording import batch_of
+
+OTHER = """
+from swarmd.gateways import ServerGateway
+
+class Other(ServerGateway):
+    def __init__(self, context):
+        self.given = dict(context.options)
+
+    async def queue_batch(self, batch):
+        return None
+
+def broken(context):
+    raise KeyError("a fault of its own")
+
+def none(context):
+    return 7
+
+class Mute(Other):
+    async def trouble(self):
+        raise RuntimeError("no words")
+"""
+
+
+@pytest.fixture
+def others(tmp_path, monkeypatch):
+    """Installs a module with gateways; says which."""
+
+    def installed(**entry_points):
+        monkeypatch.syspath_prepend(str(install(tmp_path / "site", "other_gateways", OTHER, **entry_points)))
+
+    return installed
+
+
+def made(**sections):
+    return made_gateways(DaemonConfig(gateways=sections), "/etc/swarmd.toml")
+
+
+def refusal(**sections):
+    with pytest.raises(InvalidInputError) as error:
+        made(**sections)
+    assert error.value.reason == "INVALID_SETTINGS"
+    return error.value.message
+
+
+def test_those_of_the_package_are_all_there():
+    gateways = made()
+    assert list(gateways) == list(BUILT_IN) == ["local", "pull", "slurm", "jobmon", "remote"]
+    assert list(gateways.made) == ["local", "pull"]
+    assert all(name == gateway.name for name, gateway in gateways.items())
+
+
+def test_a_package_adds_its_own_with_its_section(others):
+    others(mine="other_gateways:Other")
+    gateway = made(mine={"a": 1})["mine"]
+    assert gateway.name == "mine"
+    assert gateway.given == {"a": 1}  # type: ignore[attr-defined]
+
+
+def test_a_section_of_no_gateway_is_an_error(others):
+    others(mine="other_gateways:Other")
+    assert refusal(slurmm={}) == "/etc/swarmd.toml: [gateways.slurmm] is about no gateway; did you mean 'slurm'?"
+    assert refusal(zzz={}).endswith("there are jobmon, local, mine, pull, remote, slurm")
+
+
+def test_an_unknown_option_is_an_error():
+    message = refusal(local={"cores": 3})
+    assert message == "/etc/swarmd.toml: [gateways.local] cores is no option of this gateway; it has none"
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("other_gateways:broken", "KeyError: 'a fault of its own'"),
+        ("other_gateways:none", "made a int, which is no ServerGateway"),
+        ("other_gateways:absent", "AttributeError"),
+        ("no_such_module:made", "ModuleNotFoundError"),
+    ],
+)
+async def test_one_that_cannot_be_made_says_why_and_takes_nothing(others, place, why):
+    others(mine=place)
+    gateway = made()["mine"]
+    assert why in await gateway.trouble()
+    with pytest.raises(BatchRefusedError):
+        await gateway.queue_batch(batch_of("true"))
+
+
+async def test_the_names_of_the_package_are_not_for_others(others):
+    others(local="other_gateways:Other")
+    assert type(made()["local"]).__name__ == "LocalGateway"
+
+
+def test_the_command_lists_them_also_those_that_cannot_even_say(others, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    others(mute="other_gateways:Mute", fine="other_gateways:Other")
+    assert execute(["gateways", "--json"]) == 0
+    told = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
+    assert told["local"]["usable"]
+    assert told["local"]["can_find"]
+    assert told["pull"]["hands_out"]
+    assert told["fine"]["usable"]
+    assert told["mute"]["trouble"] == "it cannot even say: RuntimeError: no words"
+
+
+def test_the_command_names_what_is_wrong_in_the_file(capsys, tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text("[gateways.locale]\n")
+    assert execute(["gateways", "--config", str(file)]) == 2
+    assert "[gateways.locale] is about no gateway; did you mean 'local'?" in capsys.readouterr().err
