@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import fcntl
 import hmac
+import json
 import os
 import signal
 import sys
@@ -195,14 +196,14 @@ class Engine(gateway_service_pb2_grpc.GatewayServiceServicer):
 
     def _start(self, attempt: Attempt) -> None:
         environment = {
-            "SWARM_ID": attempt.swarm_id,
+            **json.loads(attempt.environment),  # with SWARM_ID
             "SWARM_TASK_ID": str(attempt.task_id),
             "SWARM_ATTEMPT": str(attempt.attempt),
             "SWARM_TASK_NAME": attempt.name,
             "SWARM_ARRAY_ID": str(attempt.array_id),
         }
         try:
-            self._run_of(attempt).start(attempt.command, environment)
+            self._run_of(attempt).start(attempt.command, environment, attempt.directory)
         except OSError as error:
             self._record([End(attempt, task_pb2.TASK_STATUS_ERROR_RECOVERABLE, f"it could not be started: {error}")])
 

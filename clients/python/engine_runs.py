@@ -49,7 +49,7 @@ class Run:
         self.folder = root / swarm / f"{task_id}.{attempt}"
         self._child: subprocess.Popen[bytes] | None = None
 
-    def start(self, command: str, environment: Mapping[str, str]) -> None:
+    def start(self, command: str, environment: Mapping[str, str], directory: str) -> None:
         """Raises OSError when it cannot be."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (
@@ -64,6 +64,7 @@ class Run:
                 stdout=out,
                 stderr=err,
                 env={**os.environ, **environment},
+                cwd=directory or None,
                 pass_fds=[lock.fileno()],  # the lock is the child's as well, and stays when we let go of it
                 start_new_session=True,
             )

@@ -4,6 +4,7 @@ Every method is one transaction and on disk when it returns. An answer is given 
 finds the same when he asks again, whatever was killed meanwhile.
 """
 
+import json
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -28,13 +29,16 @@ CREATE TABLE IF NOT EXISTS attempts (
     place INTEGER PRIMARY KEY AUTOINCREMENT, -- they start in this order
     swarm_id TEXT, task_id INTEGER, attempt INTEGER,
     name TEXT, command TEXT, array_id INTEGER, cores INTEGER, runtime REAL,
+    directory TEXT, environment TEXT, -- as JSON
     boot TEXT, -- when it was given to `engine_runs`, or was about to be: of the machine; NULL: it waits
     ending TEXT NOT NULL DEFAULT '', -- why it is being ended: 'cancelled' or 'overran'
     UNIQUE (swarm_id, task_id, attempt));
 CREATE INDEX IF NOT EXISTS running ON attempts (place) WHERE boot IS NOT NULL;
 CREATE TABLE IF NOT EXISTS news (seq INTEGER PRIMARY KEY AUTOINCREMENT, swarm_id TEXT, message BLOB);
 """
-COLUMNS = "place, swarm_id, task_id, attempt, name, command, array_id, cores, runtime, boot, ending"
+COLUMNS = (
+    "place, swarm_id, task_id, attempt, name, command, array_id, cores, runtime, directory, environment, boot, ending"
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,10 @@ class Attempt:
     cores: int
     runtime: float
     """Seconds; 0: as long as it likes."""
+    directory: str
+    """Where it starts; empty: anywhere."""
+    environment: str
+    """What is added to its environment, as JSON."""
     boot: str | None
     """Under which boot of the machine it was started; None: it waits."""
     ending: str
@@ -110,13 +118,13 @@ class Store:
             self._db.execute(sql, [request.swarm_id, batch.batch_id, answer.SerializeToString()])
             resources = batch.task_resources
             runtime = resources.runtime.seconds + resources.runtime.nanos / 1e9
+            same = [max(1, resources.cores), runtime, request.working_directory, json.dumps(dict(request.environment))]
+            columns = "swarm_id, task_id, attempt, name, command, array_id, cores, runtime, directory, environment"
             for task in batch.tasks:
                 if task.task_id not in refused:
                     row = [request.swarm_id, task.task_id, task.attempt, task.name, task.command, batch.array_id]
                     self._db.execute(
-                        "INSERT INTO attempts (swarm_id, task_id, attempt, name, command, array_id, cores, runtime) "
-                        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                        [*row, max(1, resources.cores), runtime],
+                        f"INSERT INTO attempts ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [*row, *same]
                     )
         return answer
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from swarmd.config import DaemonConfig
+from swarmd.config_file import read_config
 from swarmd.core.errors import SwarmdError
 from swarmd.daemon import Daemon
 from swarmd.gateways.catalogue import made_gateways
@@ -74,7 +75,11 @@ async def _serve(arguments: argparse.Namespace) -> None:
     home: Path = arguments.home
     state = home / "state" / "swarmd"
     config = DaemonConfig(
-        listen=[f"unix:{home}/daemon.sock"], state_dir=state, ready_json=True, local_cores=arguments.local_cores
+        listen=[f"unix:{home}/daemon.sock"],
+        state_dir=state,
+        ready_json=True,
+        local_cores=arguments.local_cores,
+        gateways=read_config(os.environ)[1].get("gateways", {}),
     )
     gateways = made_gateways(config)
     if arguments.engine:

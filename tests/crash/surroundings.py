@@ -12,7 +12,10 @@ from pathlib import Path
 
 from tests.crash.restarting import ROOT
 from tests.gateways.remote.engines import EngineProcess, go_command, has_go, python_command
+from tests.gateways.slurm.cluster import Cluster, missing_programs
 
+RESTARTED_CONTROLLERS = 0.3
+"""So many of those that could be killed of Slurm are controllers that are started anew; others freeze for a moment."""
 LONGEST_ABSENCE = 1.0
 """How long what was killed stays away, at most, in seconds."""
 
@@ -128,10 +131,52 @@ class RemoteGoEngine(RemoteEngine):
     command = staticmethod(go_command)
 
 
+class SlurmCluster(Surroundings):
+    """Those of the slurm gateway: a cluster of its own, whose controller freezes, or is started anew.
+
+    It is not killed here: a controller that loses what it had not written ends jobs that run, by itself (the tests of
+    the gateway do that to it).
+    """
+
+    gateway = "slurm"
+    is_mortal = True
+
+    def __init__(self, home: Path, address: str, environment: Mapping[str, str], sleep: float) -> None:
+        super().__init__(home, address, environment, sleep)
+        self._cluster = Cluster(home / "slurm")
+        self._cluster.start()
+        write_config(home, f'[gateways.slurm]\nconf = "{self._cluster.conf}"\npoll_min = 0.2\npoll_max = 1\n')
+
+    def ensure(self) -> str:
+        controller = self._cluster.controller
+        return "" if controller is not None and controller.poll() is None else "Slurm's controller ended by itself"
+
+    def kill(self, chance: random.Random) -> None:
+        if chance.random() < RESTARTED_CONTROLLERS:
+            self._cluster.stop_controller()
+            time.sleep(chance.uniform(0.0, LONGEST_ABSENCE))
+            self._cluster.start_controller()
+        else:
+            with self._cluster.frozen():
+                time.sleep(chance.uniform(0.0, LONGEST_ABSENCE))
+
+    def close(self) -> None:
+        self._cluster.stop()
+
+
+def write_config(home: Path, text: str) -> None:
+    """The config file of a daemon that has this home (`tests.daemon.private_environment`)."""
+    file = home / "config" / "swarmd" / "config.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    file.chmod(0o600)
+
+
 SURROUNDINGS: dict[str, type[Surroundings]] = {
     "local": Surroundings,
     "pull": PullingClient,
     "remote": RemoteEngine,
     **({"remote-go": RemoteGoEngine} if has_go() else {}),
+    **({} if missing_programs() else {"slurm": SlurmCluster}),
 }
 """What is tortured: gateways, and engines of theirs."""

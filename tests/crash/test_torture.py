@@ -10,6 +10,7 @@ import pytest
 from swarmd._pb.swarm.v1 import task_pb2
 from tests.crash.restarting import ROOT
 from tests.crash.torture import Entry, Outcome, Plan, array_of, compare, tortured, upstreams_of
+from tests.gateways.slurm.conftest import need_slurm
 
 
 @pytest.mark.e2e
@@ -19,6 +20,15 @@ def test_a_workflow_under_kills_is_done_once_and_in_order(gateway: str):
     assert list(outcome.problems()) == []
     assert outcome.daemons_killed >= 2
     assert outcome.most_at_once > 2, "they ran side by side"
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(300)
+def test_the_same_at_slurm():
+    need_slurm()
+    outcome = tortured(Plan("slurm", seed=1, tasks=60, kills=6, seconds=12, sleep=0.1))
+    assert list(outcome.problems()) == []
+    assert outcome.kills >= 2
 
 
 # -- the comparison sees what it is there for --------------------------------------------------------------------------

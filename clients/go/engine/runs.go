@@ -57,6 +57,9 @@ func runOf(root string, of attempt) run {
 
 // start begins it; over is called when it has ended, should this engine live so long.
 func (r run) start(of attempt, over func()) error {
+	if _, err := os.Stat(of.Directory); of.Directory != "" && err != nil {
+		return err
+	}
 	if err := os.MkdirAll(r.folder, 0o700); err != nil {
 		return err
 	}
@@ -76,8 +79,12 @@ func (r run) start(of attempt, over func()) error {
 	command.Stdout, command.Stderr = files[1], files[2]
 	command.ExtraFiles = files[:1]
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	command.Env = append(os.Environ(),
-		"SWARM_ID="+of.Swarm,
+	command.Dir = of.Directory
+	command.Env = os.Environ()
+	for name, value := range of.Environment {
+		command.Env = append(command.Env, name+"="+value)
+	}
+	command.Env = append(command.Env,
 		"SWARM_TASK_ID="+strconv.FormatInt(of.Task, 10),
 		"SWARM_ATTEMPT="+strconv.Itoa(int(of.Attempt)),
 		"SWARM_TASK_NAME="+of.Name,

@@ -64,7 +64,7 @@ func (e *engine) QueueBatch(_ context.Context, request *swarmpb.QueueBatchReques
 	if err != nil {
 		return nil, err
 	}
-	line := change{Batch: &taken{batchKey: key, Answer: bytes, Attempts: e.attemptsOf(key.Swarm, batch, answer)}}
+	line := change{Batch: &taken{batchKey: key, Answer: bytes, Attempts: e.attemptsOf(request, answer)}}
 	if err := e.write(line); err != nil {
 		return nil, err
 	}
@@ -208,7 +208,8 @@ func (e *engine) refusals(batch *swarmpb.Batch) []*swarmpb.TaskRefusal {
 	return []*swarmpb.TaskRefusal{{TaskIds: bad, Reason: "its command contains a NUL character", Permanent: true}}
 }
 
-func (e *engine) attemptsOf(swarm string, batch *swarmpb.Batch, answer *swarmpb.QueueBatchResponse) []attempt {
+func (e *engine) attemptsOf(request *swarmpb.QueueBatchRequest, answer *swarmpb.QueueBatchResponse) []attempt {
+	batch := request.GetBatch()
 	refused := map[int64]bool{}
 	for _, refusal := range answer.GetRefusals() {
 		for _, task := range refusal.GetTaskIds() {
@@ -219,10 +220,11 @@ func (e *engine) attemptsOf(swarm string, batch *swarmpb.Batch, answer *swarmpb.
 	for _, task := range batch.GetTasks() {
 		if !refused[task.GetTaskId()] {
 			made = append(made, attempt{
-				Place: e.store.lastPlace + int64(len(made)) + 1, Swarm: swarm, Task: task.GetTaskId(),
+				Place: e.store.lastPlace + int64(len(made)) + 1, Swarm: request.GetSwarmId(), Task: task.GetTaskId(),
 				Attempt: task.GetAttempt(), Name: task.GetName(), Command: task.GetCommand(), Array: batch.GetArrayId(),
-				Cores:   max(1, batch.GetTaskResources().GetCores()),
-				Seconds: batch.GetTaskResources().GetRuntime().AsDuration().Seconds(),
+				Cores:     max(1, batch.GetTaskResources().GetCores()),
+				Seconds:   batch.GetTaskResources().GetRuntime().AsDuration().Seconds(),
+				Directory: request.GetWorkingDirectory(), Environment: request.GetEnvironment(),
 			})
 		}
 	}

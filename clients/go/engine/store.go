@@ -23,18 +23,20 @@ const (
 
 // attempt is one that is not over.
 type attempt struct {
-	Place   int64 // they start in this order
-	Swarm   string
-	Task    int64
-	Attempt int32
-	Name    string
-	Command string
-	Array   int64
-	Cores   int32
-	Seconds float64 // how long it may run; 0: as long as it likes
-	Running bool    // it was given to its process, or is about to be
-	Boot    string  // when that was: of the machine
-	Ending  string  // why it is being ended: "cancelled" or "overran"
+	Place       int64 // they start in this order
+	Swarm       string
+	Task        int64
+	Attempt     int32
+	Name        string
+	Command     string
+	Array       int64
+	Cores       int32
+	Seconds     float64           // how long it may run; 0: as long as it likes
+	Directory   string            `json:",omitempty"` // where it starts; empty: anywhere
+	Environment map[string]string `json:",omitempty"` // added to its own
+	Running     bool              // it was given to its process, or is about to be
+	Boot        string            // when that was: of the machine
+	Ending      string            // why it is being ended: "cancelled" or "overran"
 }
 
 // news is one message of the stream.

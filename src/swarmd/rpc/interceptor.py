@@ -178,7 +178,9 @@ class DoorKeeper(grpc.aio.ServerInterceptor):
                     raise
                 return Unread(error)  # gRPC would end the call by a word of its own
 
-        return make(behavior, request_deserializer=bounded, response_serializer=handler.response_serializer)
+        return make(
+            behavior, request_deserializer=bounded, response_serializer=_unless_encoded(handler.response_serializer)
+        )
 
     def _read(self, message: bytes, read: Callable[[bytes], object] | None, limit: int) -> object:
         if len(message) > limit:
@@ -189,6 +191,13 @@ class DoorKeeper(grpc.aio.ServerInterceptor):
         except DecodeError:
             what = "message: its bytes are none of this method's messages, or a text in it is no UTF-8"
             raise InvalidInputError(what, reason="MALFORMED_MESSAGE", field="message") from None
+
+
+def _unless_encoded(write: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:
+    """Handlers may answer with a message that is encoded already."""
+    if write is None:
+        return None
+    return lambda answer: answer if type(answer) is bytes else write(answer)
 
 
 def _check_read(request: object) -> None:

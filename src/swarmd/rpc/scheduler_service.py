@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import cast
 
 import grpc
 
@@ -11,6 +13,7 @@ from swarmd.core.change import Change
 from swarmd.core.errors import SwarmdError
 from swarmd.host.registry import Registry
 from swarmd.host.requests import fingerprint
+from swarmd.host.swarm import HostedSwarm
 from swarmd.rpc import answers
 from swarmd.rpc.errors import to_update_error
 from swarmd.rpc.streams import Messages, OpenStreams, stopping
@@ -46,9 +49,11 @@ class SchedulerServicer(scheduler_service_pb2_grpc.SchedulerServiceServicer):
             message = (await answers.tick_response(answer)).SerializeToString()
             return await swarm.remember_tick(request.request_id, asked, message) if request.request_id else message
 
-        response = pb.TickResponse.FromString(await swarm.ticks.once(request.request_id, asked, tick))
-        if request.view == batch_pb2.BATCH_VIEW_FULL:
-            await answers.fill_batches(swarm, response)
+        encoded = await swarm.ticks.once(request.request_id, asked, tick)
+        if request.view != batch_pb2.BATCH_VIEW_FULL:
+            return cast("pb.TickResponse", encoded)  # it is sent as it is
+        response = pb.TickResponse.FromString(encoded)
+        await answers.fill_batches(swarm, response)
         return response
 
     async def HasWork(self, request: pb.HasWorkRequest, context: Context) -> pb.HasWorkResponse:  # noqa: N802
@@ -70,66 +75,89 @@ class SchedulerServicer(scheduler_service_pb2_grpc.SchedulerServiceServicer):
     async def ApplyUpdate(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.ApplyUpdateRequest], context: Context
     ) -> AsyncIterator[pb.ApplyUpdateResponse]:
-        """News in, answers out, in order. A wrong message is answered with an error and the stream goes on."""
+        """News in, answers out, in order. A wrong message is answered with an error and the stream goes on.
+
+        As long as messages are applied at once there is nothing to gain from reading ahead.
+        """
         del context
-        answered: asyncio.Queue[asyncio.Future[pb.ApplyUpdateResponse] | None] = asyncio.Queue(UNANSWERED_UPDATES)
         messages = self._streams.read(request_iterator)
-        reading = asyncio.create_task(self._read_updates(messages, answered))
+        swarm_id = ""
+        async for request in messages:
+            swarm_id = request.swarm_id or swarm_id
+            begun = self._begin_update(request, swarm_id)
+            if not begun.is_over:
+                async for answer in self._answers(messages, begun, swarm_id):
+                    yield answer
+                break
+            yield await begun.answer()
+        if not messages.ended:
+            raise stopping()
+
+    async def _answers(
+        self, messages: Messages[pb.ApplyUpdateRequest], first: "_Begun", swarm_id: str
+    ) -> AsyncIterator[pb.ApplyUpdateResponse]:
+        """What a message came to that is on its way to the disk, and those behind it: many may be under way at once."""
+        begun: asyncio.Queue[_Begun | None] = asyncio.Queue(UNANSWERED_UPDATES)
+        reading = asyncio.create_task(self._read_updates(messages, begun, swarm_id))
+        each: _Begun | None = first
         try:
-            while (answer := await answered.get()) is not None:
-                yield await answer
+            while each is not None:
+                yield await each.answer()
+                each = await begun.get()
             await reading
-            if not messages.ended:
-                raise stopping()
         finally:
             reading.cancel()
 
     async def _read_updates(
-        self,
-        messages: Messages[pb.ApplyUpdateRequest],
-        answered: "asyncio.Queue[asyncio.Future[pb.ApplyUpdateResponse] | None]",
+        self, messages: Messages[pb.ApplyUpdateRequest], begun: "asyncio.Queue[_Begun | None]", swarm_id: str
     ) -> None:
         """Begin with each message as it comes; what it leads to is answered in the order of the messages."""
-        swarm_id = ""
         try:
             async for request in messages:
                 swarm_id = request.swarm_id or swarm_id
-                await answered.put(self._begin_update(request, swarm_id))
+                await begun.put(self._begin_update(request, swarm_id))
         except asyncio.CancelledError:
             raise
         except BaseException:
-            await answered.put(None)
+            await begun.put(None)
             raise
-        await answered.put(None)
+        await begun.put(None)
 
-    def _begin_update(self, request: pb.ApplyUpdateRequest, swarm_id: str) -> "asyncio.Future[pb.ApplyUpdateResponse]":
-        answer: asyncio.Future[pb.ApplyUpdateResponse] = asyncio.get_running_loop().create_future()
-        revision = 0
+    def _begin_update(self, request: pb.ApplyUpdateRequest, swarm_id: str) -> "_Begun":
+        swarm = None
         try:
             swarm = self._registry.get(swarm_id)
-            revision = swarm.state.revision
             from_proto.check_size(request.update)
-            applied = swarm.apply(from_proto.state_update(request.update, swarm.limits.texts))
+            return _Begun(request, swarm, swarm.apply(from_proto.state_update(request.update, swarm.limits.texts)))
         except SwarmdError as error:
-            answer.set_result(_refused(request, error, revision))
-            return answer
+            return _Begun(request, swarm, error)
 
-        def tell(applied: "asyncio.Future[Change]") -> None:
-            if answer.cancelled():
-                return
-            error = applied.exception()
-            if error is None:
-                answer.set_result(_applied(request, applied.result()))
-            elif isinstance(error, SwarmdError):
-                answer.set_result(_refused(request, error, swarm.state.revision))
-            else:
-                answer.set_exception(error)
 
-        if applied.done():
-            tell(applied)
-        else:
-            applied.add_done_callback(tell)
-        return answer
+@dataclass(slots=True)
+class _Begun:
+    """A message of an update stream, and what became of it or will."""
+
+    request: pb.ApplyUpdateRequest
+    swarm: HostedSwarm | None
+    outcome: "asyncio.Future[Change] | SwarmdError"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is known what became of it."""
+        return isinstance(self.outcome, SwarmdError) or self.outcome.done()
+
+    async def answer(self) -> pb.ApplyUpdateResponse:
+        """The answer to it, as soon as there is one. Giving up waiting changes nothing."""
+        if isinstance(self.outcome, SwarmdError):
+            return self._refused(self.outcome)
+        try:
+            return _applied(self.request, await self.outcome)
+        except SwarmdError as error:
+            return self._refused(error)
+
+    def _refused(self, error: SwarmdError) -> pb.ApplyUpdateResponse:
+        revision = 0 if self.swarm is None else self.swarm.state.revision
+        return pb.ApplyUpdateResponse(sequence=self.request.sequence, error=to_update_error(error), revision=revision)
 
 
 def _applied(request: pb.ApplyUpdateRequest, change: Change) -> pb.ApplyUpdateResponse:
@@ -140,7 +168,3 @@ def _applied(request: pb.ApplyUpdateRequest, change: Change) -> pb.ApplyUpdateRe
         ignored=to_proto.ignored(change) if change.ignored else None,
         revision=change.revision,
     )
-
-
-def _refused(request: pb.ApplyUpdateRequest, error: SwarmdError, revision: int) -> pb.ApplyUpdateResponse:
-    return pb.ApplyUpdateResponse(sequence=request.sequence, error=to_update_error(error), revision=revision)

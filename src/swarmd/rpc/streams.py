@@ -1,9 +1,8 @@
 """Request streams that end when the daemon stops: a client that says nothing must not hold up the end."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Iterator
-from typing import Generic, TypeVar
+from collections.abc import AsyncIterator
+from typing import Any, Generic, TypeVar
 
 import grpc
 
@@ -48,21 +47,20 @@ class OpenStreams:
         """The messages of a stream until it ends or the daemon stops."""
         return Messages(self, request_iterator)
 
-    @contextlib.contextmanager
-    def waiting(self, *, hurried: bool) -> "Iterator[_Wait]":
-        """While the next message is waited for, the stop of the daemon may cancel it."""
+    def begin(self, wait: "_Wait") -> None:
+        """The current task waits for its next message: from now on the stop of the daemon may cut that."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a stream is read outside of its handler")
-        wait = _Wait(task, hurried)
+        wait.task = task
         self._waits.add(wait)
         if self._hurried:
             wait.hurry()
-        try:
-            yield wait
-        finally:
-            self._waits.discard(wait)
-            wait.over()
+
+    def end(self, wait: "_Wait") -> None:
+        """It waits no more."""
+        self._waits.discard(wait)
+        wait.over()
 
     async def confirm_end(self, context: "grpc.aio.ServicerContext[object, object]") -> None:
         """Return when the client half-closed; be cancelled when its stream broke, which gRPC shows as an end, too.
@@ -86,10 +84,11 @@ class OpenStreams:
 
 
 class _Wait:
-    """A handler waits for a message."""
+    """A handler that waits for messages, one after the other."""
 
-    def __init__(self, task: "asyncio.Task[object]", hurried: bool) -> None:
-        self._task = task
+    def __init__(self, *, hurried: bool) -> None:
+        self.task: asyncio.Task[Any] | None = None
+        """Who waits."""
         self._may_hurry = hurried
         self._timer: asyncio.TimerHandle | None = None
         self.is_cut = False
@@ -100,17 +99,19 @@ class _Wait:
 
     def cut(self) -> None:
         """Let the handler go on without a message."""
-        if not self.is_cut:
+        if not self.is_cut and self.task is not None:
             self.is_cut = True
-            self._task.cancel()
+            self.task.cancel()
 
     def over(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def take_back(self) -> None:
         """The handler goes on: it was not cancelled by its client."""
-        self._task.uncancel()
+        if self.task is not None:
+            self.task.uncancel()
 
 
 class Messages(Generic[T]):
@@ -118,8 +119,8 @@ class Messages(Generic[T]):
 
     def __init__(self, streams: OpenStreams, request_iterator: AsyncIterator[T], *, hurried: bool = False) -> None:
         self._streams = streams
-        self._iterator = aiter(request_iterator)
-        self._hurried = hurried
+        self._next = aiter(request_iterator).__anext__
+        self._wait = _Wait(hurried=hurried)
         self.ended = False
         """Whether the client ended it; otherwise the daemon stops."""
 
@@ -129,14 +130,17 @@ class Messages(Generic[T]):
     async def __anext__(self) -> T:
         if not self._streams.is_open():
             raise StopAsyncIteration
-        with self._streams.waiting(hurried=self._hurried) as wait:
-            try:
-                return await anext(self._iterator)
-            except StopAsyncIteration:
-                self.ended = True
+        wait = self._wait
+        self._streams.begin(wait)
+        try:
+            return await self._next()
+        except StopAsyncIteration:
+            self.ended = True
+            raise
+        except asyncio.CancelledError:
+            if not wait.is_cut:
                 raise
-            except asyncio.CancelledError:
-                if not wait.is_cut:
-                    raise
-                wait.take_back()
+            wait.take_back()
+        finally:
+            self._streams.end(wait)
         raise StopAsyncIteration

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -352,9 +353,10 @@ class FakeJobmon:
         task.add_done_callback(self._work.discard)
 
     @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator["FakeJobmon"]:
-        listening = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    async def serving(self, tls: ssl.SSLContext | None = None) -> AsyncIterator["FakeJobmon"]:
+        listening = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls)
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
         try:
             yield self
         finally:

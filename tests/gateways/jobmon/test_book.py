@@ -372,6 +372,20 @@ class AnyOrder(RuleBasedStateMachine):
         assert not found.carried_out
         self.conclude(reserved, set(reserved))
 
+    # -- another daemon
+
+    @rule()
+    def restart(self):
+        """The daemon is killed and comes back: it knows attempts and batches in doubt, and nothing else."""
+        self.book, self.sync, self.base = TaskBook(), None, 0
+        self.apply(self.book.synced(self.book.begin_sync(), self.grouped(TASKS), is_full=True).news)
+        active = [task_id for task_id, task in self.swarm.items() if task.state == "active"]
+        self.book.resume(active, [self.swarm[task_id].attempt for task_id in active])
+        for call in self.calls:
+            call.is_lost = True
+            reserved = [task_id for task_id in call.task_ids if self.swarm[task_id].state == "reserved"]
+            self.book.doubt(reserved, [self.swarm[task_id].attempt for task_id in reserved])
+
     # -- what must hold
 
     def apply(self, news: News) -> None:
@@ -430,5 +444,5 @@ class AnyOrder(RuleBasedStateMachine):
         call.answer = self.grouped(call.task_ids)
 
 
-AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
 TestAnyOrder = AnyOrder.TestCase

@@ -19,6 +19,9 @@ from tests.gateways.jobmon.real import Jobmon, Workflow
 
 END_SECONDS = 90.0
 
+pytestmark = pytest.mark.timeout(600)
+"""The first test may have to install Jobmon."""
+
 
 @pytest.fixture
 def home() -> Iterator[Path]:
@@ -119,7 +122,7 @@ def test_what_fails_is_tried_again_and_what_fails_for_good_is_told_with_its_word
 def test_through_a_bad_network_every_task_has_one_instance(jobmon, home, seed):
     """Delays, resets, half answers, answers and requests that come twice, calls that arrive when they were given up."""
     workflow = jobmon.workflow([["true"] * 3] * 25, cluster="dummy", chained=False)
-    settings = {"queue_timeout_seconds": 10.0, "doubt_seconds": 3.0, "full_sync_seconds": 5.0}
+    settings = {"queue_timeout_seconds": 10.0, "doubt_seconds": 6.0, "full_sync_seconds": 5.0}
 
     async def through_proxy() -> tuple[FaultyProxy, Run]:
         async with FaultyProxy(int(jobmon.url.rpartition(":")[2]), seed=seed, share=0.4).serving() as proxy:

@@ -1,15 +1,19 @@
 """The run's life: what the server says of it counts, and what is left of it at the end."""
 
 import asyncio
+import ssl
+from dataclasses import replace
 
 import pytest
+import trustme
 
 from swarmd.core.errors import InvalidInputError, UnavailableError
 from swarmd.core.model import TaskResources
 from swarmd.core.status import TaskStatus
-from swarmd.gateways.contract import BatchRefusedError
+from swarmd.gateways.contract import BatchRefusedError, SwarmInfo
 from swarmd.gateways.jobmon import life
-from tests.gateways.jobmon.fake import Fault
+from swarmd.gateways.jobmon.gateway import JobmonGateway
+from tests.gateways.jobmon.fake import FakeJobmon, Fault
 from tests.gateways.recording import SWARM, batch_of, eventually
 
 RESOURCES = TaskResources(1, cluster="fake", queue="null.q")
@@ -66,16 +70,36 @@ async def test_a_workflow_that_there_is_not_is_refused(fake, drive):
     ],
 )
 async def test_wrong_options_are_refused_by_name(drive, name, value, words):
-    from dataclasses import replace
-
-    from swarmd.gateways.contract import SwarmInfo
-    from swarmd.gateways.jobmon.gateway import JobmonGateway
-
     right = {"server": "http://127.0.0.1:1", "workflow_run_id": "1", "workflow_id": "1"}
     info = replace(SwarmInfo(SWARM), options={**right, name: value})
     with pytest.raises(InvalidInputError, match=words) as raised:
         await JobmonGateway().add_swarm(info)
     assert name in raised.value.message
+
+
+async def test_a_workflow_is_not_driven_by_two_swarms(fake, drive):
+    run = fake.add_run(1, 1, [1]) and fake.runs[1]
+    driven = await drive(fake.url)
+    other = replace(driven.info, swarm_id="other")
+    with pytest.raises(InvalidInputError, match=f"swarm {SWARM} has workflow 1 of .* already; `swarmd watch {SWARM}`"):
+        await driven.gateway.add_swarm(other)
+    await driven.gateway.add_swarm(driven.info)  # the same again is no other
+    run.status = "S"
+    await driven.record.until(lambda: driven.run_statuses[-1] == "S")
+    await driven.gateway.add_swarm(other)
+
+
+async def test_a_server_with_a_certificate_of_its_own_is_trusted_by_its_ca(drive, tmp_path):
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    async with FakeJobmon().serving(context) as fake:
+        fake.add_run(1, 1, [1])
+        driven = await drive(fake.url, ca_file=str(tmp_path / "ca.pem"))
+        assert driven.run_statuses == ["R"]
+    with pytest.raises(InvalidInputError, match=r"ca_file: .*nowhere.pem cannot be used"):
+        await drive(fake.url, ca_file=str(tmp_path / "nowhere.pem"))
 
 
 async def test_a_server_that_is_away_is_unavailable(drive, monkeypatch):
@@ -249,10 +273,8 @@ async def test_what_the_server_says_of_a_task_can_be_asked_for(fake, drive):
 
 
 async def test_what_is_missing_is_said_with_the_remedy(monkeypatch):
-    from swarmd.gateways.jobmon.gateway import JobmonGateway
-
     assert await JobmonGateway().trouble() == ""
-    monkeypatch.setattr("swarmd.gateways.jobmon.http.find_spec", lambda name: None)
+    monkeypatch.setattr("swarmd.gateways.jobmon.settings.find_spec", lambda name: None)
     assert "pip install 'swarmd[jobmon]'" in await JobmonGateway().trouble()
 
 

@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -75,7 +76,29 @@ async def test_a_command_knows_which_attempt_it_is(example, gateways, record, tm
     say = " ".join(f"${name}" for name in names)
     await gateway.queue_batch(batch_of(f'echo "{say}" >{tmp_path}/said', first_id=5, attempt=3, name="fit"))
     await record.ended(5)
-    assert (tmp_path / "said").read_text() == f"{SWARM}~abcdef 5 3 fit 7\n"
+    assert (tmp_path / "said").read_text() == f"{SWARM} 5 3 fit 7\n"
+
+
+async def test_a_command_starts_where_the_swarm_says_and_with_its_environment(example, gateways, record, tmp_path):
+    (tmp_path / "here").mkdir()
+    info = replace(
+        DURABLE, working_directory=tmp_path / "here", environment={"SEED": "4 $HOME 'x'", "PATH": "/bin:/usr/bin"}
+    )
+    gateway = await gateways.begin(config_for(example.address), record.report, info)
+    await gateway.queue_batch(batch_of('echo "$SEED $PATH" >said'))
+    await record.ended(1)
+    assert (tmp_path / "here" / "said").read_text() == "4 $HOME 'x' /bin:/usr/bin\n"
+
+
+async def test_a_folder_that_is_not_there_fails_the_attempt_with_words(example, gateways, record, tmp_path):
+    info = replace(DURABLE, working_directory=tmp_path / "nowhere")
+    gateway = await gateways.begin(config_for(example.address), record.report, info)
+    await gateway.queue_batch(batch_of("true"))
+    await record.ended(1)
+    status, reason = record.end_of(1)
+    assert status is TaskStatus.ERROR_RECOVERABLE
+    assert "could not be started" in reason
+    assert "nowhere" in reason
 
 
 async def test_why_a_task_failed_is_told(example, gateways, record):

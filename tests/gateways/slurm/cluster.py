@@ -114,6 +114,8 @@ class Cluster:
     """How many times faster its clock runs."""
     cpus: int = 256
     memory_mib: int = 256_000
+    cgroup: str = ""
+    """More lines of cgroup.conf."""
     controller: "subprocess.Popen[bytes] | None" = None
     workers: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
@@ -158,7 +160,9 @@ class Cluster:
         ]
         fixed = CONFIGURATION.format(port=ports[0], user=user, folder=self.folder)
         self.conf.write_text("\n".join([fixed, *lines, *self.partitions, ""]))
-        (self.conf.parent / "cgroup.conf").write_text("CgroupAutomount=no\nCgroupPlugin=cgroup/v1\n")
+        (self.conf.parent / "cgroup.conf").write_text(
+            f"CgroupAutomount=no\nCgroupPlugin=cgroup/v1\n{self.cgroup}"
+        )
 
     def start_controller(self) -> None:
         self.controller = self._started("slurmctld", "-D", "-f", str(self.conf))
@@ -276,11 +280,11 @@ def running_cluster(
     nodes: int = 1,
     partitions: Sequence[str] = ONE_PARTITION,
     speed: int = 1,
-    cpus: int = 256,
+    cgroup: str = "",
 ) -> Iterator[Cluster]:
     """A cluster that is ready for jobs; it ends with the block."""
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
-    cluster = Cluster(folder, settings or {}, nodes, partitions, speed, cpus)
+    cluster = Cluster(folder, settings or {}, nodes, partitions, speed, cgroup=cgroup)
     try:
         cluster.start()
         yield cluster

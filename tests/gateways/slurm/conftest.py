@@ -17,15 +17,20 @@ PARTITIONS = (
 PREEMPTING = {"PreemptType": "preempt/partition_prio", "PreemptMode": "REQUEUE"}
 
 
-def need_slurm() -> None:
-    """Skip where Slurm is not installed; where it must be, as on CI, fail."""
-    missing = missing_programs()
+def need(missing: list[str], how: str = "", *, optional: bool = False) -> None:
+    """Skip where something is not installed; where it must be, as on CI, fail. `optional`: not even there."""
     if not missing:
         return
-    why = f"{', '.join(missing)} not installed: run scripts/install_slurm.sh as root"
-    if os.environ.get("CI") == "true":
+    script = f"sh scripts/install_slurm.sh {how}".strip()
+    why = f"{', '.join(missing)} not installed; as root: {script}"
+    if os.environ.get("CI") == "true" and not optional:
         pytest.fail(why)
     pytest.skip(why)
+
+
+def need_slurm() -> None:
+    """Skip, or fail, where Slurm is not installed."""
+    need(missing_programs())
 
 
 @pytest.fixture(scope="session")
@@ -63,10 +68,6 @@ def own_cluster() -> Iterator[Cluster]:
 def fast_cluster() -> Iterator[Cluster]:
     """Its clock runs ten times as fast."""
     need_slurm()
-    if fast_clock_library() is None:
-        why = "libfaketime is not installed: run scripts/install_slurm.sh as root"
-        if os.environ.get("CI") == "true":
-            pytest.fail(why)
-        pytest.skip(why)
+    need([] if fast_clock_library() else ["libfaketime"])
     with running_cluster(speed=10) as cluster:
         yield cluster

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.contract import SwarmInfo
-from tests.gateways.recording import ENDS, SWARM, batch_of, eventually
+from tests.gateways.recording import ENDS, SWARM, batch_of, eventually, file_with_text
 from tests.gateways.slurm.cluster import Cluster
 from tests.gateways.slurm.engine import calls_of, slurm_engine, wrapped_programs
 
@@ -101,7 +101,7 @@ async def test_what_somebody_else_cancels_has_failed_and_says_so(cluster: Cluste
         await engine.queue("echo half >&2; sleep 100", "sleep 100")
         await engine.record.running(1, 2)
         job = engine.job_of(1)
-        await eventually(lambda: engine.output(1, ending="err").read_text())
+        await file_with_text(engine.output(1, ending="err"))
         cluster.call("scancel", job)
         [(status, reason)] = await engine.ends(1)
         assert (status, reason) == (E, f"Slurm's job {job} was cancelled by somebody else\nhalf")

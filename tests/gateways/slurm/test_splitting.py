@@ -79,7 +79,7 @@ async def offered(engine, first_id: int) -> QueueOutcome:
 
 
 async def test_elements_that_left_the_queue_are_told_by_their_status_files(forgetful: Cluster, tmp_path: Path):
-    async with slurm_engine(forgetful, tmp_path, poll_min=600, poll_max=600) as engine:
+    async with slurm_engine(forgetful, tmp_path, poll_min=600, poll_max=600, lost_after=0) as engine:
         await engine.queue("true", "echo why >&2; exit 4", "true", "sleep 100")
         await eventually(engine.status_file(4).exists)
         await forgotten(forgetful, 1)

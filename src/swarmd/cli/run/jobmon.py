@@ -18,10 +18,10 @@ from swarmd.gateways.catalogue import GatewayContext
 from swarmd.gateways.jobmon import life
 from swarmd.gateways.jobmon.failures import CallError, RefusedError
 from swarmd.gateways.jobmon.finding import workflow_of
-from swarmd.gateways.jobmon.http import insist, missing
+from swarmd.gateways.jobmon.http import insist
 from swarmd.gateways.jobmon.resources import KIND, queue_limits, resource_scales, task_resources
 from swarmd.gateways.jobmon.server import JobmonServer, KnownTask, WorkflowFacts
-from swarmd.gateways.jobmon.settings import JobmonSettings, RunOptions, checked_prefix, checked_server
+from swarmd.gateways.jobmon.settings import JobmonSettings, RunOptions, checked_prefix, checked_server, missing
 from swarmd.workflow.plan import WorkflowPlan
 
 CHUNK_TASKS = 500

@@ -2,7 +2,8 @@
 
 `gateway.py` keeps the contract, one `session.py` a swarm does the talking. What has to be decided is in modules without
 I/O: `book.py` (which attempt the server has), `life.py` (the run's status), `clock.py` (since when to ask),
-`resources.py` and `literals.py` (what travels). httpx is imported when the first swarm comes.
+`resources.py` and `literals.py` (what travels). All but `gateway.py` and `settings.py` is imported when the first swarm
+comes, httpx too.
 """
 
 from typing import TYPE_CHECKING

@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from swarmd.core.batch import Batch
+from swarmd.core.errors import InvalidInputError
 from swarmd.core.update import StateUpdate
 from swarmd.gateways.contract import (
     BatchRefusedError,
@@ -15,9 +18,10 @@ from swarmd.gateways.contract import (
     ServerGateway,
     SwarmInfo,
 )
-from swarmd.gateways.jobmon.http import missing
-from swarmd.gateways.jobmon.session import JobmonSession
-from swarmd.gateways.jobmon.settings import JobmonSettings, read_options
+from swarmd.gateways.jobmon.settings import FIELD, JobmonSettings, RunOptions, missing, read_options
+
+if TYPE_CHECKING:
+    from swarmd.gateways.jobmon.session import JobmonSession
 
 
 class JobmonGateway(ServerGateway):
@@ -30,7 +34,7 @@ class JobmonGateway(ServerGateway):
         self._settings = settings or JobmonSettings()
         self._report: Report | None = None
         self._sessions: dict[str, JobmonSession] = {}
-        self._starting = asyncio.Lock()
+        self._starting: dict[str, RunOptions] = {}
 
     async def trouble(self) -> str:
         return missing()
@@ -45,17 +49,33 @@ class JobmonGateway(ServerGateway):
 
     async def add_swarm(self, swarm: SwarmInfo) -> None:
         options = read_options(swarm.options)
-        async with self._starting:
-            if swarm.swarm_id in self._sessions:
-                return
+        if swarm.swarm_id in self._sessions:
+            return
+        self._check_free(options)
 
-            def report(update: StateUpdate) -> None:
-                if self._report is not None:
-                    self._report(swarm.swarm_id, update)
+        def report(update: StateUpdate) -> None:
+            if self._report is not None:
+                self._report(swarm.swarm_id, update)
 
-            session = JobmonSession(swarm.swarm_id, options, self._settings, report)
+        self._starting[swarm.swarm_id] = options
+        try:
+            make = (await asyncio.to_thread(import_module, "swarmd.gateways.jobmon.session")).JobmonSession
+            session: JobmonSession = make(swarm.swarm_id, options, self._settings, report)
             await session.start()
-            self._sessions[swarm.swarm_id] = session
+        finally:
+            del self._starting[swarm.swarm_id]
+        self._sessions[swarm.swarm_id] = session
+
+    def _check_free(self, options: RunOptions) -> None:
+        """Raise InvalidInputError when another swarm has the run: both would queue its tasks."""
+        going_on = {swarm_id: each.options for swarm_id, each in self._sessions.items() if not each.is_over}
+        for swarm_id, other in (going_on | self._starting).items():
+            if (other.url, other.workflow_id) == (options.url, options.workflow_id):
+                message = (
+                    f"{FIELD}[workflow_id]: swarm {swarm_id} has workflow {options.workflow_id} of {options.server} "
+                    f"already; `swarmd watch {swarm_id}` follows it"
+                )
+                raise InvalidInputError(message, field=FIELD)
 
     async def remove_swarm(self, swarm_id: str) -> None:
         session = self._sessions.pop(swarm_id, None)
@@ -91,7 +111,7 @@ class JobmonGateway(ServerGateway):
         session = self._sessions.get(swarm_id)
         return "" if session is None else session.standing(task_id, attempt)
 
-    def _session(self, swarm_id: str) -> JobmonSession:
+    def _session(self, swarm_id: str) -> "JobmonSession":
         session = self._sessions.get(swarm_id)
         if session is None:
             raise RuntimeError(f"the run of swarm {swarm_id} was not taken up yet")

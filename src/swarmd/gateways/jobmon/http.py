@@ -10,7 +10,6 @@ import random
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,13 +23,6 @@ T = TypeVar("T")
 
 CONNECT_SECONDS = 5.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
-
-
-def missing() -> str:
-    """What has to be installed before this can be used, in words; empty when nothing has to."""
-    if find_spec("httpx") is None:
-        return "the package httpx is not installed; install swarmd with its extra: pip install 'swarmd[jobmon]'"
-    return ""
 
 
 class HttpServer:

@@ -80,6 +80,11 @@ class JobmonSession:
         self._has_queued = False
         self._is_closed = False
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the run is over, as the server said last."""
+        return self.status in life.OVER
+
     # -- the beginning ---------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -91,7 +96,7 @@ class JobmonSession:
             await self._server.open()
             await self._look()
         except BaseException:
-            await self._server.close()
+            await self.close()
             raise
         for work in (self._syncing.run(), self._heartbeats(), self._triage(), self._follow_limits()):
             self._in_background(work)
@@ -105,7 +110,7 @@ class JobmonSession:
                 message = f"{FIELD}[workflow_id]: {self._server.url} has no workflow {workflow_id}"
                 raise InvalidInputError(message, field=FIELD)
             self._hear_run(status)
-            await self._beat()
+            await insist(self._beat, seconds=PATIENCE_SECONDS)
             await insist(self._syncing.once, seconds=PATIENCE_SECONDS)
         except RefusedError as error:
             message = f"{FIELD}: run {run_id} of workflow {workflow_id} cannot be had from {self._server.url}: {error}"

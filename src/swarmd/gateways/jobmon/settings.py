@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -73,6 +74,13 @@ class RunOptions:
         """The same as `gateway_options`; what is empty is left out."""
         values = {name: str(getattr(self, name)) for name in NAMES}
         return {name: value for name, value in values.items() if value}
+
+
+def missing() -> str:
+    """What has to be installed before this can be used, in words; empty when nothing has to."""
+    if find_spec("httpx") is None:
+        return "the package httpx is not installed; install swarmd with its extra: pip install 'swarmd[jobmon]'"
+    return ""
 
 
 NAMES = ("server", "workflow_run_id", "workflow_id", "route_prefix", "client_version")

@@ -12,7 +12,7 @@ from swarmd.loggers import get_logger
 
 log = get_logger("swarmd.jobmon")
 
-SLOWING = 1.5
+SLOWING = 1.2
 """The pause grows so much with every look that finds nothing new."""
 BUSY_SHARE = 3
 """The pause is at least so many times as long as the answer took."""

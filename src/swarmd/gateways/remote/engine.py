@@ -150,7 +150,7 @@ class Engine:
         await self._until_ready(swarm)
         if swarm.is_removed:
             raise BatchRefusedError(REMOVED)
-        request, not_sent = queue_request(swarm.wire_id, batch)
+        request, not_sent = queue_request(swarm.wire_id, swarm.info, batch)
         swarm.note(batch)  # before the call: news may overtake the answer
         try:
             answer = await self.calls.queue_batch(request)

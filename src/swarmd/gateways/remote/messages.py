@@ -8,7 +8,7 @@ from swarmd._pb.swarm.v1 import state_pb2, task_pb2
 from swarmd.core.batch import Batch, TaskSpec
 from swarmd.core.model import MAX_REASON_BYTES
 from swarmd.core.update import StateUpdate, StatusGroup, TaskStatuses
-from swarmd.gateways.contract import Refusal
+from swarmd.gateways.contract import Refusal, SwarmInfo
 from swarmd.wire import from_proto, to_proto
 from swarmd.wire.names import TASK_STATUS_FROM_PB
 
@@ -25,9 +25,11 @@ IDS_AT_ONCE = 20_000
 """News of more tasks is applied in several steps, so that others have their turn."""
 
 
-def queue_request(wire_id: str, batch: Batch) -> tuple[pb.QueueBatchRequest, list[int]]:
+def queue_request(wire_id: str, swarm: SwarmInfo, batch: Batch) -> tuple[pb.QueueBatchRequest, list[int]]:
     """The batch in the FULL view, and the tasks of it that do not fit: always the same ones for the same batch."""
-    request = pb.QueueBatchRequest(swarm_id=wire_id)
+    directory = "" if swarm.working_directory is None else str(swarm.working_directory)
+    environment = {**swarm.environment, "SWARM_ID": batch.swarm_id}
+    request = pb.QueueBatchRequest(swarm_id=wire_id, working_directory=directory, environment=environment)
     message = request.batch
     message.batch_id = batch.batch_id
     message.array_id = batch.array_id

@@ -36,7 +36,7 @@ class Ending:
     status: TaskStatus
     reason: str
     has_killed: bool = True
-    """Slurm has seen to it that nothing of it runs any more. Otherwise a node may still run what the controller forgot."""
+    """Slurm has seen to it that nothing of it runs. Otherwise a node may still run what the controller forgot."""
 
     @property
     def said(self) -> tuple[TaskStatus, str]:

@@ -78,8 +78,8 @@ class Site:
             said.append(answer.out)
         config, partitions, nodes = said
         self._read_at = since
-        self.facts = _facts(config)
-        before, self.limits = self.limits, list(_limits(partitions, nodes, self.facts.cluster))
+        self.facts = read_facts(config)
+        before, self.limits = self.limits, list(read_limits(partitions, nodes, self.facts.cluster))
         if before != self.limits:
             self.limits_changed()
 
@@ -100,7 +100,8 @@ class Site:
         return ""
 
 
-def _facts(text: str) -> SiteFacts:
+def read_facts(text: str) -> SiteFacts:
+    """What `scontrol show config` printed; Slurm's defaults for what it did not."""
     values = {}
     for line in text.splitlines():
         name, _, value = line.partition("=")
@@ -114,7 +115,7 @@ def _facts(text: str) -> SiteFacts:
     )
 
 
-def _limits(partitions: str, nodes: str, cluster: str) -> Iterator[QueueLimits]:
+def read_limits(partitions: str, nodes: str, cluster: str) -> Iterator[QueueLimits]:
     """One for each partition, the default one also as the queue without a name; with and without the cluster."""
     sizes = _node_sizes(nodes)
     for line in partitions.splitlines():

@@ -27,33 +27,37 @@ from swarmd._pb.swarm.v1 import batch_pb2 as swarm_dot_v1_dot_batch__pb2
 from swarmd._pb.swarm.v1 import state_pb2 as swarm_dot_v1_dot_state__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eswarm/v1/gateway_service.proto\x12\x08swarm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x14swarm/v1/batch.proto\x1a\x14swarm/v1/state.proto\"E\n\x11QueueBatchRequest\x12\x10\n\x08swarm_id\x18\x01 \x01(\t\x12\x1e\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x0f.swarm.v1.Batch\"=\n\x12QueueBatchResponse\x12\'\n\x08refusals\x18\x01 \x03(\x0b\x32\x15.swarm.v1.TaskRefusal\"B\n\x0bTaskRefusal\x12\x10\n\x08task_ids\x18\x01 \x03(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\tpermanent\x18\x03 \x01(\x08\"6\n\x10\x46indBatchRequest\x12\x10\n\x08swarm_id\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\"\xc2\x01\n\x11\x46indBatchResponse\x12\x34\n\x07outcome\x18\x01 \x01(\x0e\x32#.swarm.v1.FindBatchResponse.Outcome\x12\'\n\x08refusals\x18\x02 \x03(\x0b\x32\x15.swarm.v1.TaskRefusal\"N\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x12\n\x0eOUTCOME_QUEUED\x10\x01\x12\x16\n\x12OUTCOME_NOT_QUEUED\x10\x02\"h\n GatewayServiceCancelTasksRequest\x12\x10\n\x08swarm_id\x18\x01 \x01(\t\x12\x10\n\x08task_ids\x18\x02 \x03(\x03\x12\x10\n\x08\x61ttempts\x18\x03 \x03(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\"#\n!GatewayServiceCancelTasksResponse\"a\n\x13WatchUpdatesRequest\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12\x34\n\x11progress_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"e\n\x14WatchUpdatesResponse\x12\x10\n\x08swarm_id\x18\x01 \x01(\t\x12%\n\x06update\x18\x02 \x01(\x0b\x32\x15.swarm.v1.StateUpdate\x12\x14\n\x0cresume_token\x18\x03 \x01(\t2\xe0\x02\n\x0eGatewayService\x12I\n\nQueueBatch\x12\x1b.swarm.v1.QueueBatchRequest\x1a\x1c.swarm.v1.QueueBatchResponse\"\x00\x12\x46\n\tFindBatch\x12\x1a.swarm.v1.FindBatchRequest\x1a\x1b.swarm.v1.FindBatchResponse\"\x00\x12h\n\x0b\x43\x61ncelTasks\x12*.swarm.v1.GatewayServiceCancelTasksRequest\x1a+.swarm.v1.GatewayServiceCancelTasksResponse\"\x00\x12Q\n\x0cWatchUpdates\x12\x1d.swarm.v1.WatchUpdatesRequest\x1a\x1e.swarm.v1.WatchUpdatesResponse\"\x00\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eswarm/v1/gateway_service.proto\x12\x08swarm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x14swarm/v1/batch.proto\x1a\x14swarm/v1/state.proto\"\xd7\x01\n\x11QueueBatchRequest\x12\x10\n\x08swarm_id\x18\x01 \x01(\t\x12\x1e\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x0f.swarm.v1.Batch\x12\x19\n\x11working_directory\x18\x03 \x01(\t\x12\x41\n\x0b\x65nvironment\x18\x04 \x03(\x0b\x32,.swarm.v1.QueueBatchRequest.EnvironmentEntry\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"=\n\x12QueueBatchResponse\x12\'\n\x08refusals\x18\x01 \x03(\x0b\x32\x15.swarm.v1.TaskRefusal\"B\n\x0bTaskRefusal\x12\x10\n\x08task_ids\x18\x01 \x03(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\tpermanent\x18\x03 \x01(\x08\"6\n\x10\x46indBatchRequest\x12\x10\n\x08swarm_id\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\"\xc2\x01\n\x11\x46indBatchResponse\x12\x34\n\x07outcome\x18\x01 \x01(\x0e\x32#.swarm.v1.FindBatchResponse.Outcome\x12\'\n\x08refusals\x18\x02 \x03(\x0b\x32\x15.swarm.v1.TaskRefusal\"N\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x12\n\x0eOUTCOME_QUEUED\x10\x01\x12\x16\n\x12OUTCOME_NOT_QUEUED\x10\x02\"h\n GatewayServiceCancelTasksRequest\x12\x10\n\x08swarm_id\x18\x01 \x01(\t\x12\x10\n\x08task_ids\x18\x02 \x03(\x03\x12\x10\n\x08\x61ttempts\x18\x03 \x03(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\"#\n!GatewayServiceCancelTasksResponse\"a\n\x13WatchUpdatesRequest\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12\x34\n\x11progress_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"e\n\x14WatchUpdatesResponse\x12\x10\n\x08swarm_id\x18\x01 \x01(\t\x12%\n\x06update\x18\x02 \x01(\x0b\x32\x15.swarm.v1.StateUpdate\x12\x14\n\x0cresume_token\x18\x03 \x01(\t2\xe0\x02\n\x0eGatewayService\x12I\n\nQueueBatch\x12\x1b.swarm.v1.QueueBatchRequest\x1a\x1c.swarm.v1.QueueBatchResponse\"\x00\x12\x46\n\tFindBatch\x12\x1a.swarm.v1.FindBatchRequest\x1a\x1b.swarm.v1.FindBatchResponse\"\x00\x12h\n\x0b\x43\x61ncelTasks\x12*.swarm.v1.GatewayServiceCancelTasksRequest\x1a+.swarm.v1.GatewayServiceCancelTasksResponse\"\x00\x12Q\n\x0cWatchUpdates\x12\x1d.swarm.v1.WatchUpdatesRequest\x1a\x1e.swarm.v1.WatchUpdatesResponse\"\x00\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'swarm.v1.gateway_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_QUEUEBATCHREQUEST']._serialized_start=120
-  _globals['_QUEUEBATCHREQUEST']._serialized_end=189
-  _globals['_QUEUEBATCHRESPONSE']._serialized_start=191
-  _globals['_QUEUEBATCHRESPONSE']._serialized_end=252
-  _globals['_TASKREFUSAL']._serialized_start=254
-  _globals['_TASKREFUSAL']._serialized_end=320
-  _globals['_FINDBATCHREQUEST']._serialized_start=322
-  _globals['_FINDBATCHREQUEST']._serialized_end=376
-  _globals['_FINDBATCHRESPONSE']._serialized_start=379
-  _globals['_FINDBATCHRESPONSE']._serialized_end=573
-  _globals['_FINDBATCHRESPONSE_OUTCOME']._serialized_start=495
-  _globals['_FINDBATCHRESPONSE_OUTCOME']._serialized_end=573
-  _globals['_GATEWAYSERVICECANCELTASKSREQUEST']._serialized_start=575
-  _globals['_GATEWAYSERVICECANCELTASKSREQUEST']._serialized_end=679
-  _globals['_GATEWAYSERVICECANCELTASKSRESPONSE']._serialized_start=681
-  _globals['_GATEWAYSERVICECANCELTASKSRESPONSE']._serialized_end=716
-  _globals['_WATCHUPDATESREQUEST']._serialized_start=718
-  _globals['_WATCHUPDATESREQUEST']._serialized_end=815
-  _globals['_WATCHUPDATESRESPONSE']._serialized_start=817
-  _globals['_WATCHUPDATESRESPONSE']._serialized_end=918
-  _globals['_GATEWAYSERVICE']._serialized_start=921
-  _globals['_GATEWAYSERVICE']._serialized_end=1273
+  _globals['_QUEUEBATCHREQUEST_ENVIRONMENTENTRY']._loaded_options = None
+  _globals['_QUEUEBATCHREQUEST_ENVIRONMENTENTRY']._serialized_options = b'8\001'
+  _globals['_QUEUEBATCHREQUEST']._serialized_start=121
+  _globals['_QUEUEBATCHREQUEST']._serialized_end=336
+  _globals['_QUEUEBATCHREQUEST_ENVIRONMENTENTRY']._serialized_start=286
+  _globals['_QUEUEBATCHREQUEST_ENVIRONMENTENTRY']._serialized_end=336
+  _globals['_QUEUEBATCHRESPONSE']._serialized_start=338
+  _globals['_QUEUEBATCHRESPONSE']._serialized_end=399
+  _globals['_TASKREFUSAL']._serialized_start=401
+  _globals['_TASKREFUSAL']._serialized_end=467
+  _globals['_FINDBATCHREQUEST']._serialized_start=469
+  _globals['_FINDBATCHREQUEST']._serialized_end=523
+  _globals['_FINDBATCHRESPONSE']._serialized_start=526
+  _globals['_FINDBATCHRESPONSE']._serialized_end=720
+  _globals['_FINDBATCHRESPONSE_OUTCOME']._serialized_start=642
+  _globals['_FINDBATCHRESPONSE_OUTCOME']._serialized_end=720
+  _globals['_GATEWAYSERVICECANCELTASKSREQUEST']._serialized_start=722
+  _globals['_GATEWAYSERVICECANCELTASKSREQUEST']._serialized_end=826
+  _globals['_GATEWAYSERVICECANCELTASKSRESPONSE']._serialized_start=828
+  _globals['_GATEWAYSERVICECANCELTASKSRESPONSE']._serialized_end=863
+  _globals['_WATCHUPDATESREQUEST']._serialized_start=865
+  _globals['_WATCHUPDATESREQUEST']._serialized_end=962
+  _globals['_WATCHUPDATESRESPONSE']._serialized_start=964
+  _globals['_WATCHUPDATESRESPONSE']._serialized_end=1065
+  _globals['_GATEWAYSERVICE']._serialized_start=1068
+  _globals['_GATEWAYSERVICE']._serialized_end=1420
 # @@protoc_insertion_point(module_scope)
