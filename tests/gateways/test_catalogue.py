@@ -1,13 +1,14 @@
 """Which gateways there are: the package's own, and those that other packages bring."""
 
 import json
+from typing import Any
 
 import pytest
 
 from swarmd.cli.main import execute
 from swarmd.config import DaemonConfig
 from swarmd.core.errors import InvalidInputError
-from swarmd.gateways.catalogue import BUILT_IN, made_gateways
+from swarmd.gateways.catalogue import BUILT_IN, Gateways, made_gateways
 from swarmd.gateways.contract import BatchRefusedError
 from tests.gateways.installing import install
 from tests.gateways.recording import batch_of
@@ -44,11 +45,11 @@ def others(tmp_path, monkeypatch):
     return installed
 
 
-def made(**sections):
+def made(**sections: dict[str, Any]) -> Gateways:
     return made_gateways(DaemonConfig(gateways=sections), "/etc/swarmd.toml")
 
 
-def refusal(**sections):
+def refusal(**sections: dict[str, Any]) -> str:
     with pytest.raises(InvalidInputError) as error:
         made(**sections)
     assert error.value.reason == "INVALID_SETTINGS"

@@ -48,7 +48,7 @@ def environment(home, tmp_path):
     return {**private_environment(home), "PYTHONPATH": str(site), "RECORD": str(tmp_path / "record")}
 
 
-def swarmd(environment, *arguments, code=0):
+def swarmd(environment: dict[str, str], *arguments: str, code: int = 0) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "swarmd", *arguments],
         env=environment,

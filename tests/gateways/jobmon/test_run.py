@@ -99,7 +99,7 @@ async def test_a_server_with_a_certificate_of_its_own_is_trusted_by_its_ca(drive
         driven = await drive(fake.url, ca_file=str(tmp_path / "ca.pem"))
         assert driven.run_statuses == ["R"]
     with pytest.raises(InvalidInputError, match=r"ca_file: .*nowhere.pem cannot be used"):
-        await drive(fake.url, ca_file=str(tmp_path / "nowhere.pem"))
+        await drive("https://127.0.0.1:9", ca_file=str(tmp_path / "nowhere.pem"))
 
 
 async def test_a_server_that_is_away_is_unavailable(drive, monkeypatch):

@@ -143,9 +143,7 @@ async def test_a_controller_that_is_away_for_a_while_changes_nothing(own_cluster
         await engine.queue("sleep 2", "sleep 1; exit 3")
         await engine.record.running(1, 2)
         own_cluster.stop_controller()
-        with pytest.raises((BatchRefusedError, OutcomeUnknownError)):
-            await engine.gateway.queue_batch(batch_of("true", first_id=5))
-        await asyncio.sleep(1)
+        await asyncio.sleep(3)
         own_cluster.start_controller()
         assert [status for status, _ in await engine.ends(1, 2)] == [D, E]
 

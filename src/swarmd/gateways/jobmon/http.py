@@ -82,8 +82,10 @@ class HttpServer:
             raise LostError(f"{what}: an answer of {self.url} is no JSON: {error}") from error
 
     def _trusted(self) -> ssl.SSLContext | bool:
+        if not self.url.startswith("https:"):
+            return False  # nothing to trust, and the system's CAs take long to read
         if self._ca_file is None:
-            return True
+            return ssl.create_default_context()
         try:
             return ssl.create_default_context(cafile=self._ca_file)
         except (OSError, ssl.SSLError) as error:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.contract import FindOutcome, Found, Refusal
 from swarmd.gateways.slurm.attempts import Element, SlurmBatch
+from swarmd.gateways.slurm.concluding import Conclusions
 from swarmd.gateways.slurm.programs import Programs
 from swarmd.gateways.slurm.settling import Case
 from swarmd.gateways.slurm.status_file import claimed
@@ -23,10 +24,11 @@ NOT_SUBMITTED = "it was not submitted"
 class Finding:
     """Finds batches in doubt."""
 
-    def __init__(self, programs: Programs, tracker: Tracker, patience: float) -> None:
+    def __init__(self, programs: Programs, tracker: Tracker, conclusions: Conclusions, patience: float) -> None:
         """`patience`: seconds that Slurm must have answered without knowing a batch."""
         self._programs = programs
         self._tracker = tracker
+        self._conclusions = conclusions
         self._patience = patience
         self._answered_since: dict[str, float] = {}
 
@@ -68,9 +70,9 @@ class Finding:
             if element not in quicker:
                 unstarted.append(element.task_id)
                 element.silent |= not aloud
-                self._tracker.conclude(element, TaskStatus.REGISTERED, NOT_SUBMITTED)
-        self._tracker.flush()
-        await self._tracker.settle([Case(element, None) for element in quicker])
+                self._conclusions.conclude(element, TaskStatus.REGISTERED, NOT_SUBMITTED)
+        self._conclusions.flush()
+        await self._conclusions.settle([Case(element, None) for element in quicker])
         return unstarted
 
 

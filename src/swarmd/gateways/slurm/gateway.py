@@ -27,6 +27,7 @@ from swarmd.gateways.contract import (
 )
 from swarmd.gateways.output import folder_name
 from swarmd.gateways.slurm.attempts import Element, SlurmBatch, SlurmSwarm
+from swarmd.gateways.slurm.concluding import Conclusions
 from swarmd.gateways.slurm.finding import Finding
 from swarmd.gateways.slurm.news import News
 from swarmd.gateways.slurm.options import SlurmOptions, SwarmChoices
@@ -59,10 +60,12 @@ class SlurmGateway(ServerGateway):
         self._programs = Programs(options.bin_directory, options.conf, options.command_timeout)
         self._spool = Spool(batches)
         self._site = Site(self._programs)
-        self._tracker = Tracker(self._programs, self._site, options)
-        self._submitting = Submitting(self._programs, self._spool, self._site, self._tracker, options)
-        self._finding = Finding(self._programs, self._tracker, options.find_patience)
-        self._resuming = Resuming(self._programs, self._spool, self._tracker, self._finding)
+        self._conclusions = Conclusions(self._programs, self._site, options)
+        self._tracker = Tracker(self._programs, self._site, self._conclusions, options)
+        parts = self._programs, self._tracker, self._conclusions
+        self._submitting = Submitting(*parts, self._spool, self._site, options)
+        self._finding = Finding(*parts, options.find_patience)
+        self._resuming = Resuming(*parts, self._spool, self._finding)
         self._swarms: dict[str, SlurmSwarm] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._is_open = False
@@ -74,9 +77,10 @@ class SlurmGateway(ServerGateway):
 
     async def start(self, report: Report) -> None:
         self._report = report
-        self._tracker.over = self._over
+        self._conclusions.over = self._over
+        self._conclusions.news = News(report)
         self._site.limits_changed = self._tell_limits_to_all
-        self._tracker.start(News(report))
+        self._tracker.start()
         self._is_open = True
 
     async def close(self) -> None:
@@ -84,7 +88,7 @@ class SlurmGateway(ServerGateway):
         if not self._is_open:
             return
         self._is_open = False
-        self._tracker.news = None
+        self._conclusions.news = None
         doomed = [each for swarm in self._swarms.values() if not swarm.survives for each in swarm.elements.values()]
         await self._end_within(doomed, LAST_CANCEL_SECONDS)
         for task in self._background:
@@ -195,6 +199,7 @@ class SlurmGateway(ServerGateway):
 
     def _over(self, batch: SlurmBatch) -> None:
         batch.swarm.batches.pop(batch.batch_id, None)
+        self._tracker.seek_no_more(batch)
         if self._is_open and not self._options.keep_files:
             self._in_background(self._remove_later(batch))
 

@@ -3,7 +3,7 @@
 One call lists everything; between two listings only the lines that differ are looked at.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 FIELDS = "JobArrayID:|,State:|,exit_code:|,Reason:|,Name:|,Comment:|,RestartCnt:|"
@@ -44,7 +44,10 @@ class Listing:
     """What squeue said, by element, and what of it differs from what it said before."""
 
     lines: Mapping[str, str] = field(default_factory=dict)
-    changed: Iterable[str] = ()
+    changed: Sequence[str] = ()
+    """Elements of which it did not say the same before."""
+    gone: Sequence[str] = ()
+    """Elements that were expected, and of which it says nothing."""
 
     def row(self, key: str) -> Row | None:
         """What it said of an element; None when it said nothing."""
@@ -59,13 +62,14 @@ def list_arguments(user: str, names: Iterable[str]) -> list[str]:
     return ["--noheader", "--array", "--states=all", f"--user={user}", *few, f"--Format={FIELDS}"]
 
 
-def read_listing(text: str, before: Mapping[str, str]) -> Listing:
-    """Read what squeue said."""
+def read_listing(text: str, before: Mapping[str, str], expected: Iterable[str] = ()) -> Listing:
+    """Read what squeue said. It takes a while for very many lines, so it is called in a thread."""
     lines: dict[str, str] = {}
     for line in text.splitlines():
         key, _, rest = line.partition("|")
         lines[key] = rest
-    return Listing(lines, [key for key, line in lines.items() if before.get(key) != line])
+    changed = [key for key, line in lines.items() if before.get(key) != line]
+    return Listing(lines, changed, [key for key in expected if key not in lines])
 
 
 def row_of(key: str, line: str) -> Row | None:

@@ -14,6 +14,7 @@ from swarmd.core.model import TaskResources
 from swarmd.core.status import Code
 from swarmd.gateways.contract import Found
 from swarmd.gateways.slurm.attempts import AttemptKey, Element, Phase, SlurmBatch, SlurmSwarm
+from swarmd.gateways.slurm.concluding import Conclusions
 from swarmd.gateways.slurm.finding import Finding
 from swarmd.gateways.slurm.programs import Programs
 from swarmd.gateways.slurm.settling import Case
@@ -39,10 +40,13 @@ class _Given:
 class Resuming:
     """Takes up what earlier daemons had."""
 
-    def __init__(self, programs: Programs, spool: Spool, tracker: Tracker, finding: Finding) -> None:
+    def __init__(
+        self, programs: Programs, tracker: Tracker, conclusions: Conclusions, spool: Spool, finding: Finding
+    ) -> None:
         self._programs = programs
         self._spool = spool
         self._tracker = tracker
+        self._conclusions = conclusions
         self._finding = finding
 
     async def resume(self, swarm: SlurmSwarm, batches: Sequence[Batch], cancelled: Sequence[Batch]) -> list[SlurmBatch]:
@@ -85,7 +89,7 @@ class Resuming:
             swarm.elements[element.key] = element
             _set(element, each)
             cases.append(Case(element, None, "nothing of it"))
-        await self._tracker.settle(cases)
+        await self._conclusions.settle(cases)
 
     async def find_lost(self, known: SlurmBatch) -> None:
         """Look for a batch whose job numbers were not noted, and say of its tasks what became of them."""

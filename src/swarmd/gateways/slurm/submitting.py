@@ -15,6 +15,7 @@ from swarmd.core.status import TaskStatus
 from swarmd.gateways.contract import BatchRefusedError, OutcomeUnknownError, QueueOutcome, Refusal
 from swarmd.gateways.output import make_folder
 from swarmd.gateways.slurm.attempts import Element, SlurmBatch, SlurmSwarm
+from swarmd.gateways.slurm.concluding import Conclusions
 from swarmd.gateways.slurm.options import SlurmOptions
 from swarmd.gateways.slurm.programs import Answer, Programs
 from swarmd.gateways.slurm.refusals import Failure, failure_of, says_there_is_no_room
@@ -43,11 +44,20 @@ FIXED_OPTIONS = (
 class Submitting:
     """Gives batches to Slurm."""
 
-    def __init__(self, programs: Programs, spool: Spool, site: Site, tracker: Tracker, options: SlurmOptions) -> None:
+    def __init__(
+        self,
+        programs: Programs,
+        tracker: Tracker,
+        conclusions: Conclusions,
+        spool: Spool,
+        site: Site,
+        options: SlurmOptions,
+    ) -> None:
         self._programs = programs
         self._spool = spool
         self._site = site
         self._tracker = tracker
+        self._conclusions = conclusions
         self._options = options
         self._umask = _current_umask()
         self._submissions: set[asyncio.Task[list[Refusal]]] = set()
@@ -175,7 +185,7 @@ class Submitting:
         """Forget what no array has: the answer tells of it."""
         for element in known.missing:
             element.silent = True
-            self._tracker.conclude(element, TaskStatus.REGISTERED)
+            self._conclusions.conclude(element, TaskStatus.REGISTERED)
 
     def _places(self, known: SlurmBatch, environment: Path, first: int) -> ScriptPlaces:
         swarm = known.swarm

@@ -8,25 +8,24 @@ import asyncio
 import logging
 import os
 import pwd
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 
 from swarmd.core.status import TaskStatus
-from swarmd.gateways.slurm import history
 from swarmd.gateways.slurm.attempts import Element, Ending, Phase, SlurmBatch
+from swarmd.gateways.slurm.concluding import Conclusions
 from swarmd.gateways.slurm.ender import Ender
 from swarmd.gateways.slurm.listing import Listing, Row, list_arguments, read_listing
-from swarmd.gateways.slurm.news import News
 from swarmd.gateways.slurm.options import SlurmOptions
 from swarmd.gateways.slurm.programs import Programs
-from swarmd.gateways.slurm.settling import Case, Outcome, ending_of, last_words_of_all, settle_all, with_past
+from swarmd.gateways.slurm.settling import Case
 from swarmd.gateways.slurm.site import Site
 from swarmd.gateways.slurm.spool import ArrayJob
 from swarmd.gateways.slurm.states import FINAL, HOPELESS, Stage, is_held_after_failed_launch, stage_of
 
 log = logging.getLogger(__name__)
 
-SLICE = 500
-"""Elements that are looked at before others have their turn."""
+SLICE_SECONDS = 0.003
+"""How long the loop may be held before others have their turn."""
 GROWTH = 1.5
 """How much rarer looks become, each time that nothing had changed."""
 IDLE_SHARE = 2
@@ -37,24 +36,21 @@ WARNING_SECONDS = 60.0
 class Tracker:
     """Follows elements through the queue."""
 
-    def __init__(self, programs: Programs, site: Site, options: SlurmOptions) -> None:
+    def __init__(self, programs: Programs, site: Site, conclusions: Conclusions, options: SlurmOptions) -> None:
         self._programs = programs
         self._site = site
         self._options = options
+        self._conclusions = conclusions
+        conclusions.forget = self._forget
         self.ender = Ender(programs)
-        self.over: Callable[[SlurmBatch], None] = lambda _: None
-        """Called when the last attempt of a batch is over."""
-        self.news: News | None = None
         self._elements: dict[str, Element] = {}
         self._new: set[Element] = set()
         """Those that no look has looked for yet."""
         self._watched: set[Element] = set()
         """Those that wait for a reason that may never pass."""
-        self._followed: dict[Element, tuple[str, float]] = {}
-        """Those that another element may be running, and until when that is waited for."""
         self._sought: dict[str, SlurmBatch] = {}
         """Batches that may be in the queue by their name."""
-        self._lines: dict[str, str] = {}
+        self._lines: Mapping[str, str] = {}
         self._siblings: dict[tuple[SlurmBatch, int], bool] = {}
         """Whether the last look has seen other elements of an array."""
         self._callers: list[asyncio.Future[bool]] = []
@@ -66,8 +62,7 @@ class Tracker:
 
     # -- what others tell it ---------------------------------------------------------------------------------------
 
-    def start(self, news: News) -> None:
-        self.news = news
+    def start(self) -> None:
         self._looking = asyncio.create_task(self._look_for_ever(), name="slurm: squeue")
 
     async def close(self) -> None:
@@ -90,6 +85,10 @@ class Tracker:
             if element.is_to_end:
                 self.ender.want(element)
         self.look_soon()
+
+    def _forget(self, element: Element) -> None:
+        self._elements.pop(element.name, None)
+        self._watched.discard(element)
 
     def seek(self, batch: SlurmBatch) -> None:
         """Look for arrays of the batch by its name, from now on."""
@@ -125,7 +124,7 @@ class Tracker:
         while True:
             self._woken.clear()
             begun, answered = loop.time(), True
-            if self._elements or self._sought or self._callers or self._followed:
+            if self._elements or self._sought or self._callers or self._conclusions.followed:
                 answered = await self._look_safely()
             else:
                 await self._woken.wait()
@@ -171,8 +170,8 @@ class Tracker:
             self._new |= new
             self._warn(answer.why)
             return False
-        listing = await asyncio.to_thread(read_listing, answer.out, self._lines)
-        self._lines = dict(listing.lines)
+        listing = await asyncio.to_thread(read_listing, answer.out, self._lines, list(self._elements))
+        self._lines = listing.lines
         try:
             await self._fold(listing, new)
         except BaseException:
@@ -191,24 +190,37 @@ class Tracker:
     # -- what a look means -----------------------------------------------------------------------------------------
 
     async def _fold(self, listing: Listing, new: set[Element]) -> None:
+        """Note everything that a look has shown; `new` are those to be looked at whether it is new or not."""
         self._siblings.clear()
         self._adopt(listing, new)
-        changed = [each for key in listing.changed if (each := self._elements.get(key)) is not None]
-        gone = [self._elements[key] for key in self._elements.keys() - listing.lines.keys()]
-        cases: list[Case] = []
-        for number, element in enumerate(dict.fromkeys([*changed, *new, *gone, *self._watched])):
-            if number % SLICE == SLICE - 1:
-                await asyncio.sleep(0)
-            if element.phase is not Phase.OVER and element not in self._new and element not in self._followed:
-                case = self._looked_at(element, listing.row(element.name), listing)
-                cases += [case] if case else []
-        if changed or gone:
+        cases = await self._all_looked_at(listing, new)
+        if listing.changed or listing.gone:
             self._pause = self._options.poll_min
         else:
             self._pause = min(GROWTH * self._pause, self._options.poll_max)
-        self.flush()
-        await self._settle(cases)
-        await self._follow(listing)
+        self._conclusions.flush()
+        await self._conclusions.settle_looked_at(cases)
+        await self._conclusions.follow(listing)
+
+    async def _all_looked_at(self, listing: Listing, new: set[Element]) -> list[Case]:
+        """The cases of those that are over; others have their turn meanwhile."""
+        loop = asyncio.get_running_loop()
+        until, cases = loop.time() + SLICE_SECONDS, []
+        named = [self._elements.get(key) for key in (*listing.changed, *listing.gone)]
+        for element in (*named, *new, *self._watched):
+            if loop.time() > until:
+                await asyncio.sleep(0)
+                until = loop.time() + SLICE_SECONDS
+            if element is None or element.phase is Phase.OVER or self._is_not_looked_at(element):
+                continue
+            case = self._looked_at(element, listing.row(element.name), listing)
+            if case is not None:
+                cases.append(case)
+        return list({case.element: case for case in cases}.values())
+
+    def _is_not_looked_at(self, element: Element) -> bool:
+        """Whether the look began before Slurm had it, or its status file is waited for."""
+        return element in self._new or element in self._conclusions.followed
 
     def _adopt(self, listing: Listing, new: set[Element]) -> None:
         """Take up arrays of batches that are looked for by name."""
@@ -249,7 +261,7 @@ class Tracker:
         elif stage is Stage.REQUEUED:
             self._requeued(element, row.state, has_killed=row.restarts > 0)
         elif stage is Stage.DONE and row.wait_status == 0:
-            self.conclude(element, TaskStatus.DONE)
+            self._conclusions.conclude(element, TaskStatus.DONE)
         elif stage in FINAL:
             return Case(element, stage, _words(row), _exit_code(row.wait_status))
         return None
@@ -269,7 +281,7 @@ class Tracker:
             self._watched.discard(element)
         if element.phase is Phase.SENT:
             element.phase = Phase.LAUNCHED
-            self._tell(element, TaskStatus.LAUNCHED)
+            self._conclusions.tell(element, TaskStatus.LAUNCHED)
 
     def _judge_wait(self, element: Element, reason: str) -> None:
         """What waits for something that cannot be is ended, and what waits too long for something doubtful, too."""
@@ -293,107 +305,7 @@ class Tracker:
         element.was_running = True
         if element.phase is not Phase.RUNNING:
             element.phase = Phase.RUNNING
-            self._tell(element, TaskStatus.RUNNING)
-
-    # -- the end of attempts ---------------------------------------------------------------------------------------
-
-    async def _settle(self, cases: Sequence[Case]) -> None:
-        for case in cases:
-            if case.element.silent:
-                self.conclude(case.element, TaskStatus.REGISTERED)
-        await self.settle([case for case in cases if not case.element.silent])
-
-    async def settle(self, cases: Sequence[Case]) -> None:
-        """Find out what became of attempts that are over at Slurm, and say it."""
-        if not cases:
-            return
-        known = await self._with_pasts(cases)
-        outcomes = await self._programs.with_files(settle_all, known)
-        for case, outcome in zip(known, outcomes, strict=True):
-            self._conclude_as(case.element, outcome)
-        self.flush()
-
-    async def _with_pasts(self, cases: Sequence[Case]) -> list[Case]:
-        """The cases, those that have left the queue with what Slurm's records say of them."""
-        jobs = {case.element.job_id: case.element.batch.batch_id for case in cases if case.stage is None}
-        jobs.pop(0, None)
-        if not jobs:
-            return list(cases)
-        pasts: dict[str, history.Past] = {}
-        if self._options.jobcomp_file is not None:
-            pasts |= await self._programs.with_files(history.from_completions, self._options.jobcomp_file, jobs)
-        if self._site.facts.keeps_accounts:
-            pasts |= await history.from_accounts(self._programs, jobs)
-        return [with_past(case, pasts.get(case.element.name)) for case in cases]
-
-    def _conclude_as(self, element: Element, outcome: Outcome) -> None:
-        if outcome.follow:
-            until = asyncio.get_running_loop().time() + self._options.lost_after
-            self._followed[element] = outcome.follow, until
-            self._elements.pop(element.name, None)
-            return
-        self.conclude(element, outcome.status, outcome.reason)
-
-    async def _follow(self, listing: Listing) -> None:
-        """Look after those that another run may bring to an end."""
-        if not self._followed:
-            return
-        followed = [element for element in self._followed if element.phase is not Phase.OVER]
-        for element in self._followed.keys() - set(followed):
-            del self._followed[element]
-        if not followed:
-            return
-        last_words = await self._programs.with_files(last_words_of_all, followed)
-        now = asyncio.get_running_loop().time()
-        for element, outcome in zip(followed, last_words, strict=True):
-            runner, until = self._followed[element]
-            row = listing.row(runner)
-            if outcome is not None:
-                self.conclude(element, outcome.status, outcome.reason)
-            elif row is not None and row.name == element.batch.batch_id and stage_of(row.state) not in FINAL:
-                self._followed[element] = runner, now + self._options.lost_after
-            elif now >= until:
-                self.conclude(element, *ending_of(element).said)
-        self.flush()
-
-    def conclude(self, element: Element, status: TaskStatus, reason: str = "") -> None:
-        """It is over, and this is said of it; nothing of one that was cancelled."""
-        if element.phase is Phase.OVER:
-            return
-        batch, swarm = element.batch, element.batch.swarm
-        element.phase = Phase.OVER
-        batch.open_count -= 1
-        self._elements.pop(element.name, None)
-        self._watched.discard(element)
-        swarm.elements.pop(element.key, None)
-        if status is TaskStatus.REGISTERED:
-            status, reason = self._given_back(element, reason)
-        else:
-            swarm.give_backs.pop(element.task_id, None)
-        self._tell(element, status, reason)
-        if not batch.open_count:
-            self.seek_no_more(batch)
-            self.over(batch)
-
-    def _given_back(self, element: Element, reason: str) -> tuple[TaskStatus, str]:
-        """A task is given back so many times in a row; then it has failed."""
-        if element.silent:
-            return TaskStatus.REGISTERED, reason
-        counts, most = element.batch.swarm.give_backs, self._options.max_give_backs
-        counts[element.task_id] = counts.get(element.task_id, 0) + 1
-        if counts[element.task_id] <= most:
-            return TaskStatus.REGISTERED, reason
-        del counts[element.task_id]
-        return TaskStatus.ERROR_RECOVERABLE, f"{reason} (for the {most + 1}. time in a row)"
-
-    def _tell(self, element: Element, status: TaskStatus, reason: str = "") -> None:
-        if self.news is not None:
-            self.news.add(element, status, reason)
-
-    def flush(self) -> None:
-        """Report what is known."""
-        if self.news is not None:
-            self.news.flush()
+            self._conclusions.tell(element, TaskStatus.RUNNING)
 
 
 def _has_siblings(element: Element, listing: Listing) -> bool:

@@ -1,0 +1,134 @@
+"""The ends of attempts: found out from Slurm's word, its records and the status files, and said once.
+
+What the tracker and others have seen to be over comes here as cases; what becomes of it goes into the news. Attempts
+that may still run, though Slurm says nothing of them, are followed by their status files.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from swarmd.core.status import TaskStatus
+from swarmd.gateways.slurm import history
+from swarmd.gateways.slurm.attempts import Element, Phase, SlurmBatch
+from swarmd.gateways.slurm.listing import Listing
+from swarmd.gateways.slurm.news import News
+from swarmd.gateways.slurm.options import SlurmOptions
+from swarmd.gateways.slurm.programs import Programs
+from swarmd.gateways.slurm.settling import Case, Outcome, ending_of, last_words_of_all, settle_all, with_past
+from swarmd.gateways.slurm.site import Site
+from swarmd.gateways.slurm.states import FINAL, stage_of
+
+
+class Conclusions:
+    """Brings attempts to their end, once each."""
+
+    def __init__(self, programs: Programs, site: Site, options: SlurmOptions) -> None:
+        self._programs = programs
+        self._site = site
+        self._options = options
+        self.forget: Callable[[Element], None] = lambda _: None
+        """Called with every attempt that is over, or of which the queue says nothing any more."""
+        self.over: Callable[[SlurmBatch], None] = lambda _: None
+        """Called when the last attempt of a batch is over."""
+        self.news: News | None = None
+        """Where it is said; None: nobody listens any more."""
+        self.followed: dict[Element, tuple[str, float]] = {}
+        """Attempts that an element may be running, which one, and until when that is waited for."""
+
+    async def settle_looked_at(self, cases: Sequence[Case]) -> None:
+        """Like `settle`, but those that were cancelled are over without another thought."""
+        for case in cases:
+            if case.element.silent:
+                self.conclude(case.element, TaskStatus.REGISTERED)
+        await self.settle([case for case in cases if not case.element.silent])
+
+    async def settle(self, cases: Sequence[Case]) -> None:
+        """Find out what became of attempts that are over at Slurm, and say it."""
+        if not cases:
+            return
+        known = await self._with_pasts(cases)
+        outcomes = await self._programs.with_files(settle_all, known)
+        for case, outcome in zip(known, outcomes, strict=True):
+            self._conclude_as(case.element, outcome)
+        self.flush()
+
+    async def _with_pasts(self, cases: Sequence[Case]) -> list[Case]:
+        """The cases, those that have left the queue with what Slurm's records say of them."""
+        jobs = {case.element.job_id: case.element.batch.batch_id for case in cases if case.stage is None}
+        jobs.pop(0, None)
+        if not jobs:
+            return list(cases)
+        pasts: dict[str, history.Past] = {}
+        if self._options.jobcomp_file is not None:
+            pasts |= await self._programs.with_files(history.from_completions, self._options.jobcomp_file, jobs)
+        if self._site.facts.keeps_accounts:
+            pasts |= await history.from_accounts(self._programs, jobs)
+        return [with_past(case, pasts.get(case.element.name)) for case in cases]
+
+    def _conclude_as(self, element: Element, outcome: Outcome) -> None:
+        if outcome.follow:
+            until = asyncio.get_running_loop().time() + self._options.lost_after
+            self.followed[element] = outcome.follow, until
+            self.forget(element)
+            return
+        self.conclude(element, outcome.status, outcome.reason)
+
+    async def follow(self, listing: Listing) -> None:
+        """Look after those that another run may bring to an end."""
+        if not self.followed:
+            return
+        followed = [element for element in self.followed if element.phase is not Phase.OVER]
+        for element in self.followed.keys() - set(followed):
+            del self.followed[element]
+        if not followed:
+            return
+        last_words = await self._programs.with_files(last_words_of_all, followed)
+        now = asyncio.get_running_loop().time()
+        for element, outcome in zip(followed, last_words, strict=True):
+            runner, until = self.followed[element]
+            row = listing.row(runner)
+            if outcome is not None:
+                self.conclude(element, outcome.status, outcome.reason)
+            elif row is not None and row.name == element.batch.batch_id and stage_of(row.state) not in FINAL:
+                self.followed[element] = runner, now + self._options.lost_after
+            elif now >= until:
+                self.conclude(element, *ending_of(element).said)
+        self.flush()
+
+    def conclude(self, element: Element, status: TaskStatus, reason: str = "") -> None:
+        """It is over, and this is said of it; nothing of one that was cancelled."""
+        if element.phase is Phase.OVER:
+            return
+        batch, swarm = element.batch, element.batch.swarm
+        element.phase = Phase.OVER
+        batch.open_count -= 1
+        self.forget(element)
+        swarm.elements.pop(element.key, None)
+        if status is TaskStatus.REGISTERED:
+            status, reason = self._given_back(element, reason)
+        else:
+            swarm.give_backs.pop(element.task_id, None)
+        self.tell(element, status, reason)
+        if not batch.open_count:
+            self.over(batch)
+
+    def _given_back(self, element: Element, reason: str) -> tuple[TaskStatus, str]:
+        """A task is given back so many times in a row; then it has failed."""
+        if element.silent:
+            return TaskStatus.REGISTERED, reason
+        counts, most = element.batch.swarm.give_backs, self._options.max_give_backs
+        counts[element.task_id] = counts.get(element.task_id, 0) + 1
+        if counts[element.task_id] <= most:
+            return TaskStatus.REGISTERED, reason
+        del counts[element.task_id]
+        return TaskStatus.ERROR_RECOVERABLE, f"{reason} (for the {most + 1}. time in a row)"
+
+    def tell(self, element: Element, status: TaskStatus, reason: str = "") -> None:
+        """It has this status now."""
+        if self.news is not None:
+            self.news.add(element, status, reason)
+
+    def flush(self) -> None:
+        """Report what is known."""
+        if self.news is not None:
+            self.news.flush()
