@@ -36,7 +36,7 @@ class Sizes:
     """The same when each has 500 changes."""
     watchers: int = 100
     watched_changes: int = 200
-    programs: int = 4000
+    programs: int = 2000
     """How often /bin/true is run in a round."""
     program_rounds: int = 3
     starts: int = 7

@@ -204,7 +204,7 @@ class Engine(gateway_service_pb2_grpc.GatewayServiceServicer):
         }
         try:
             self._run_of(attempt).start(attempt.command, environment, attempt.directory)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a folder that is not there, a NUL in a name
             self._record([End(attempt, task_pb2.TASK_STATUS_ERROR_RECOVERABLE, f"it could not be started: {error}")])
 
     def _run_of(self, attempt: Attempt) -> Run:
@@ -281,6 +281,12 @@ def _parser() -> argparse.ArgumentParser:
 async def serve(arguments: argparse.Namespace) -> None:
     """Until SIGTERM or SIGINT. What runs goes on; the next engine takes it up."""
     token = arguments.token_file.read_text().strip() if arguments.token_file else ""
+    if arguments.token_file and not token:
+        sys.exit(f"engine: {arguments.token_file} is empty, so anybody would be let in; write a token into it")
+    if (arguments.tls_cert is None) != (arguments.tls_key is None):
+        sys.exit("engine: a certificate and its key belong together: give --tls-cert and --tls-key")
+    if arguments.cores < 1:
+        sys.exit(f"engine: --cores: with {arguments.cores} nothing would ever run; give 1 or more")
     is_socket = arguments.listen.startswith("unix:")
     if not (is_socket or token or arguments.insecure):
         sys.exit("engine: whoever can connect can run commands as you: give --token-file, or say --insecure")

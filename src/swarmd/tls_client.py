@@ -72,7 +72,8 @@ def check_tls(tls: Tls) -> None:
 
     try:
         if tls.ca is not None:
-            ssl.create_default_context(cadata=tls.ca.decode("ascii", errors="replace"))
+            # The standard library takes ASCII only; remarks in it may be in any letters.
+            ssl.create_default_context(cadata=tls.ca.decode("ascii", errors="ignore"))
     except ssl.SSLError as error:
         raise _unusable("tls_ca", "it is no CA certificate in PEM", error) from None
     if tls.cert is None or tls.key is None:

@@ -4,11 +4,12 @@ import json
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, model_validator
 
 from swarmd.cli.main import execute
 from swarmd.config import DaemonConfig
 from swarmd.core.errors import InvalidInputError
-from swarmd.gateways.catalogue import BUILT_IN, Gateways, made_gateways
+from swarmd.gateways.catalogue import BUILT_IN, GatewayContext, Gateways, made_gateways
 from swarmd.gateways.contract import BatchRefusedError
 from tests.gateways.installing import install
 from tests.gateways.recording import batch_of
@@ -74,6 +75,23 @@ def test_a_section_of_no_gateway_is_an_error(others):
     others(mine="other_gateways:Other")
     assert refusal(slurmm={}) == "/etc/swarmd.toml: [gateways.slurmm] is about no gateway; did you mean 'slurm'?"
     assert refusal(zzz={}).endswith("there are jobmon, local, mine, pull, remote, slurm")
+
+
+def test_what_is_wrong_with_a_section_as_a_whole_is_said_without_what_is_in_it():
+    class Login(BaseModel):
+        user: str = ""
+        password: str = ""
+
+        @model_validator(mode="after")
+        def _is_whole(self) -> "Login":
+            if not self.user:
+                raise ValueError("user: a password is of no use without it")
+            return self
+
+    context = GatewayContext("mine", {"password": "a-secret"}, "/etc/swarmd.toml")
+    with pytest.raises(InvalidInputError) as error:
+        context.read(Login)
+    assert error.value.message == "/etc/swarmd.toml: [gateways.mine]: user: a password is of no use without it"
 
 
 def test_an_unknown_option_is_an_error():

@@ -166,6 +166,26 @@ async def test_a_gateway_that_does_not_close_leaves_journals_whole(tmp_path, mon
     directory.release()
 
 
+async def test_a_daemon_that_stops_while_the_gateway_is_asked_makes_no_swarm(monkeypatch):
+    engine, asked, goes_on = Engine(), asyncio.Event(), asyncio.Event()
+
+    async def trouble():
+        asked.set()
+        await goes_on.wait()
+        return ""
+
+    monkeypatch.setattr(engine, "trouble", trouble)
+    registry = Registry({"engine": engine})
+    creating = asyncio.create_task(registry.create(SwarmSettings("s", gateway="engine")))
+    await asked.wait()
+    await registry.drain(0)
+    await registry.close()
+    goes_on.set()
+    with pytest.raises(UnavailableError, match="the daemon stops"):
+        await creating
+    assert engine.swarms == {}
+
+
 async def test_options_that_the_gateway_does_not_take_refuse_the_swarm(monkeypatch):
     engine = Engine()
 

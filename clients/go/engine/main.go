@@ -55,6 +55,9 @@ func serve() error {
 	if *listen == "" || *state == "" {
 		return errors.New("give --listen and --state")
 	}
+	if *cores < 1 {
+		return fmt.Errorf("--cores: with %d nothing would ever run; give 1 or more", *cores)
+	}
 	lock, err := lockState(*state)
 	if err != nil {
 		return err
@@ -110,6 +113,9 @@ func where(listener net.Listener) string {
 
 func serverOptions() ([]grpc.ServerOption, error) {
 	options := []grpc.ServerOption{grpc.MaxRecvMsgSize(maxReceivedBytes)}
+	if (*tlsCert == "") != (*tlsKey == "") {
+		return nil, errors.New("a certificate and its key belong together: give --tls-cert and --tls-key")
+	}
 	if *tlsCert != "" {
 		pair, err := credentials.NewServerTLSFromFile(*tlsCert, *tlsKey)
 		if err != nil {
@@ -127,7 +133,11 @@ func serverOptions() ([]grpc.ServerOption, error) {
 	if err != nil {
 		return nil, err
 	}
-	guard := tokenCheck("Bearer " + strings.TrimSpace(string(text)))
+	token := strings.TrimSpace(string(text))
+	if token == "" {
+		return nil, errors.New(*tokenFile + " is empty, so anybody would be let in; write a token into it")
+	}
+	guard := tokenCheck("Bearer " + token)
 	return append(options, grpc.UnaryInterceptor(guard.unary), grpc.StreamInterceptor(guard.stream)), nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -103,8 +104,10 @@ func (r run) start(of attempt, over func()) error {
 // fate says what has become of it, and its exit code when it has one.
 func (r run) fate() (fate, int) {
 	held := r.holdsLock()
-	code, hasEnded := r.code() // after the lock: it was written before that was let go
+	code, hasEnded, err := r.code() // after the lock: it was written before that was let go
 	switch {
+	case err != nil:
+		return runs, 0 // or does not: it is looked at again
 	case hasEnded:
 		return ended, code
 	case held:
@@ -119,24 +122,28 @@ func (r run) fate() (fate, int) {
 func (r run) holdsLock() bool {
 	lock, err := os.Open(filepath.Join(r.folder, "lock"))
 	if err != nil {
-		return false
+		return !errors.Is(err, fs.ErrNotExist) // only a file that is not there says that nobody holds it
 	}
 	defer lock.Close()
-	return errors.Is(syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+	return syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil
 }
 
-func (r run) code() (int, bool) {
+// code is the exit code, when there is one already; an error says that this cannot be seen now.
+func (r run) code() (int, bool, error) {
 	text, err := os.ReadFile(filepath.Join(r.folder, "exit"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, false, nil
+	}
 	if err != nil {
-		return 0, false
+		return 0, false, err
 	}
 	code, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	return code, err == nil
+	return code, err == nil, nil
 }
 
 func (r run) exists(name string) bool {
 	_, err := os.Stat(filepath.Join(r.folder, name))
-	return err == nil
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // age is how long it has run.

@@ -77,6 +77,7 @@ type store struct {
 	firstNews int64
 	lastPlace int64
 	file      *os.File
+	broken    error // what a write failed with: its line may be there in part, and nothing may come behind it
 }
 
 func openStore(path string) (*store, error) {
@@ -148,14 +149,16 @@ func (s *store) compact(path string) error {
 
 // write makes a change: on disk first.
 func (s *store) write(one change) error {
-	if err := s.append(one); err != nil {
-		return err
+	if s.broken == nil {
+		s.broken = s.append(one)
 	}
-	if err := syscall.Fdatasync(int(s.file.Fd())); err != nil {
-		return err
+	if s.broken == nil {
+		s.broken = syscall.Fdatasync(int(s.file.Fd()))
 	}
-	s.apply(one)
-	return nil
+	if s.broken == nil {
+		s.apply(one)
+	}
+	return s.broken
 }
 
 func (s *store) append(one change) error {

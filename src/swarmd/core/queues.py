@@ -70,6 +70,8 @@ def _checked(limits: QueueLimits, where: str) -> QueueLimits:
     ALL_TEXTS.check("label", limits.queue, f"{where}.queue")
     for name in ("cores", "memory_mib"):
         value = getattr(limits, name)
+        if value is not None and type(value) is not int:
+            raise _invalid(f"{where}.{name}", repr(value), "give a whole number, or leave it out for no limit")
         if value is not None and not 1 <= value <= MAX_COUNT:
             raise _invalid(f"{where}.{name}", value, "give 1 or more, or leave it out for no limit")
     seconds = limits.runtime_seconds

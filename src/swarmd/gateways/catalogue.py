@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from swarmd.config import DaemonConfig
 from swarmd.core.batch import Batch
 from swarmd.core.errors import InvalidInputError
-from swarmd.gateways.contract import BatchRefusedError, QueueOutcome, ServerGateway
+from swarmd.gateways.contract import BatchRefusedError, QueueOutcome, ServerGateway, SwarmInfo
 
 GROUP = "swarmd.gateways"
 """The entry-point group of gateways that other packages bring."""
@@ -78,6 +78,9 @@ class GatewayContext:
             known = ", ".join(model.model_fields)
             remedy = f"did you mean {close[0]!r}?" if close else f"there are {known}" if known else "it has none"
             message = f"{where} {place} is no option of this gateway; {remedy}"
+        elif not place:  # about the section as a whole, which may hold what is not to be shown
+            words = first["msg"].removeprefix("Value error, ")
+            return InvalidInputError(f"{where}: {words}", reason="INVALID_SETTINGS", field=f"gateways.{self.name}")
         else:
             words = first["msg"].removeprefix("Value error, ")
             message = f"{where} {place}: {words[:1].lower()}{words[1:]}; it is {first['input']!r}"
@@ -96,6 +99,9 @@ class BrokenGateway(ServerGateway):
 
     async def trouble(self) -> str:
         return self._why
+
+    async def add_swarm(self, swarm: SwarmInfo) -> None:
+        """One of an earlier daemon: it waits for a gateway that can be used."""
 
     async def queue_batch(self, batch: Batch) -> QueueOutcome | None:
         del batch

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swarmd.core.batch import MAX_BATCH_SIZE, Batch
+from swarmd.core.errors import InvalidInputError
 from swarmd.core.update import StateUpdate
 
 if TYPE_CHECKING:
@@ -127,8 +128,12 @@ class ServerGateway(ABC):
         """Batches of this swarm may come, and none before. Called again when something of it changed.
 
         Raises InvalidInputError for options of the swarm that cannot be used; the swarm is not created then. What it
-        raises when a daemon takes up an old swarm is logged, and it is called again until it does not.
+        raises when a daemon takes up an old swarm is logged, and it is called again until it does not. By default a
+        gateway knows no options, and refuses all.
         """
+        for name in swarm.options:
+            what = f"{name!r} is no option of gateway {self.name!r}, which has none; leave it out"
+            raise InvalidInputError(f"swarm.gateway_options: {what}", field="swarm.gateway_options")
 
     async def swarm_finished(self, swarm_id: str, *, succeeded: bool) -> None:
         """Nothing of the swarm is ready, active or in doubt any more; `succeeded` when every task is DONE.

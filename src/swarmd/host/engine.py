@@ -1,6 +1,7 @@
 """EngineSide: what a swarm in the daemon tells its gateway besides its batches, again and again until it is heard."""
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class EngineSide:
         self._gateway = gateway
         self._in_memory = in_memory
         self._is_added = False
-        self._is_over = False
+        self._over = asyncio.Event()
         self._told_finished = False
         self._background: set[asyncio.Task[None]] = set()
         self._cancelling: set[asyncio.Task[None]] = set()
@@ -74,11 +75,17 @@ class EngineSide:
 
     async def _take_up_later(self) -> None:
         pause = FIRST_RETRY_SECONDS
-        while not self._is_over:
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_RETRY_SECONDS)
+        while await self._may_try_again(pause):
             if await self._taken_up():
                 return
+            pause = min(2 * pause, LONGEST_RETRY_SECONDS)
+
+    async def _may_try_again(self, seconds: float) -> bool:
+        """Wait so long, or until all is over: by then another swarm may have the id."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._over.wait()
+        return not self._over.is_set()
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
@@ -110,6 +117,9 @@ class EngineSide:
         if change.stopped_ids is None or change.stopped_attempts is None:
             return
         ids, attempts = change.stopped_ids.tolist(), change.stopped_attempts.tolist()
+        while not self._is_added:  # it would not know what this is about, and after a reset nobody would
+            if not await self._may_try_again(FIRST_RETRY_SECONDS):
+                return
         reach("cancel.telling")
         try:
             await self._gateway.cancel_tasks(self._swarm_id, ids, attempts, reason)
@@ -125,9 +135,11 @@ class EngineSide:
 
     def look_at_end(self) -> None:
         """Tell the gateway when the swarm is finished: once, and again when it went on meanwhile."""
+        if not self._is_added:
+            return  # a gateway is told nothing of a swarm that it does not know yet; `take_up` looks again
         state = self._swarm.state
         is_finished = bool(state.task_count) and state.finished
-        if is_finished and not self._told_finished and not self._is_over:
+        if is_finished and not self._told_finished and not self._over.is_set():
             self._in_background(self._tell_finished())
         self._told_finished = is_finished
 
@@ -141,14 +153,13 @@ class EngineSide:
                 log.exception("the engine could not be told that the swarm is finished", swarm=self._swarm_id)
             else:
                 return
-            if self._is_over:
+            if not await self._may_try_again(pause):
                 return
-            await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_RETRY_SECONDS)
 
     async def drain(self, seconds: float) -> None:
         """Try nothing again, and wait for what is under way, at most so long."""
-        self._is_over = True
+        self._over.set()
         if self._background:
             await asyncio.wait(self._background, timeout=max(0.0, seconds))
 

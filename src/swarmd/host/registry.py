@@ -198,7 +198,8 @@ class Registry:
         self._check_new(settings.swarm_id)
         gateway = await self._gateway(settings)
         await _refuse_useless(gateway)
-        self._check_new(settings.swarm_id)  # others came by while the gateway was asked
+        self.refuse_when_draining()  # others came by while the gateway was asked
+        self._check_new(settings.swarm_id)
         created, at = Created(settings, secrets.token_hex(6), request_id, asked), self._clock()
         self._making.add(settings.swarm_id)
         try:

@@ -192,11 +192,12 @@ class HostedSwarm:
         None: it is wrong, and the log says so.
         """
         try:
-            event = self.swarm.check(Updated(update))
+            return self._submit(self.swarm.check(Updated(update)), must=True)
         except SwarmdError as error:
             log.warning("news from the gateway was refused", swarm=self.swarm_id, error=error.message)
-            return None
-        return self._submit(event, must=True)
+        except Exception:
+            log.exception("news from the gateway was refused: it holds what is no news", swarm=self.swarm_id)
+        return None
 
     def _note(self, event: Event) -> "asyncio.Future[Change]":
         """Something that happened already. Outcomes of batches do not wait behind the news of others."""

@@ -1,12 +1,14 @@
 """A real server for the whole folder, a stand-in for each test, and a gateway with its record."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 
 import pytest
 import pytest_asyncio
 
-from swarmd.gateways.contract import SwarmInfo
+from swarmd.core.batch import Batch
+from swarmd.gateways.contract import FindOutcome, Found, SwarmInfo
 from swarmd.gateways.jobmon.gateway import JobmonGateway
 from swarmd.gateways.jobmon.settings import JobmonSettings
 from tests.gateways.jobmon.fake import FakeJobmon
@@ -61,6 +63,15 @@ class Driven:
     async def start(self) -> None:
         await self.gateway.start(self.record.report)
         await self.gateway.add_swarm(self.info)
+
+    async def found(self, batch: Batch) -> FindOutcome:
+        """What became of a batch in doubt: asked until it is known, as the scheduler does."""
+        async with asyncio.timeout(60):
+            while True:
+                answer = await self.gateway.find_batch(batch)
+                if answer.found is not Found.UNKNOWN:
+                    return answer
+                await asyncio.sleep(0.05)
 
     @property
     def run_statuses(self) -> list[str]:

@@ -85,6 +85,7 @@ class FakeJobmon:
         self.faults: dict[str, list[Fault]] = {}
         self.before: Callable[[str, Any], Awaitable[None]] | None = None
         self.runs_tasks = False
+        self.tells_workflows = True
         self.dropped_connections = 0
         self._work: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -157,6 +158,12 @@ class FakeJobmon:
             if task.status in killed:
                 self.set("F", task_id)
         return {}
+
+    @route("GET", "/lost_workflow_run")
+    def _lost_runs(self, body: Any) -> Any:
+        if not self.tells_workflows:
+            raise Fault(404)
+        return {"workflow_runs": [[run_id, run.workflow_id] for run_id, run in self.runs.items()]}
 
     # -- the workflow ----------------------------------------------------------------------------------------------
 

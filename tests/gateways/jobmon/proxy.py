@@ -20,6 +20,8 @@ class FaultyProxy:
         self.url = ""
         self.done: Counter[str] = Counter()
         """What was done, how often; with "queue" before it to calls that queue."""
+        self.queue_faults: list[str] = []
+        """What is done to the next calls that queue, whatever the seed says: `reset`, `half`, `refuse`, ..."""
         self._port = port
         self._random = random.Random(seed)
         self._connections: set[asyncio.Task[None]] = set()
@@ -42,6 +44,8 @@ class FaultyProxy:
         kind = "queue " if NEVER_TWICE in request.partition(b"\r\n")[0] else ""
         if kind and fault == self._double:
             fault = self._late
+        if kind and self.queue_faults:
+            fault = getattr(self, f"_{self.queue_faults.pop(0)}")
         self.done[f"{kind}{fault.__name__.strip('_')}"] += 1
         await fault(request, writer)
 

@@ -1,10 +1,14 @@
 """The newer servers: routes below /api/v3, a version in the query, ids as text without it, dropped connections."""
 
 import asyncio
+from dataclasses import replace
 
+import pytest
 import pytest_asyncio
 
+from swarmd.cli.errors import NotThereError
 from swarmd.cli.run.jobmon import JobmonRun, checked_run, fetch
+from swarmd.core.errors import NotFoundError
 from swarmd.core.model import TaskResources
 from swarmd.core.status import TaskStatus
 from tests.gateways.jobmon.fake import FakeJobmon, Fault
@@ -70,3 +74,23 @@ async def test_what_the_server_has_already_comes_first_and_what_failed_for_good_
     newer.set("F", 3)
     plan = (await asyncio.to_thread(fetch, named(newer))).plan
     assert [(task.priority, task.status.value) for task in plan.tasks] == [(0, "G"), (1, "G"), (0, "F")]
+
+
+async def test_a_server_that_does_not_tell_workflows_wants_them_named(newer, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    newer.add_run(1, 1, [1])
+    newer.tells_workflows = False
+    assert (await asyncio.to_thread(fetch, named(newer))).options.workflow_id == 1
+    with pytest.raises(NotFoundError, match="name it: --workflow ID"):
+        await asyncio.to_thread(fetch, replace(named(newer), workflow_id=None))
+
+
+async def test_a_run_is_found_by_itself_and_a_wrong_workflow_found_out(newer, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    newer.add_run(1, 4, [1], status="L")
+    fetched = await asyncio.to_thread(fetch, replace(named(newer), workflow_id=None))
+    assert fetched.options.workflow_id == 4
+    first, second, *_ = newer.paths("log_heartbeat")
+    assert (first["next_report_increment"], second["next_report_increment"]) == (0, 93)  # alive again at once
+    with pytest.raises(NotThereError, match="belongs to workflow 4, not to 1"):
+        await asyncio.to_thread(fetch, named(newer))

@@ -7,17 +7,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from swarmd.cli.main import execute
 from tests.daemon import private_environment, running, short_home, until
 from tests.gateways.jobmon.conftest import QUICK
 from tests.gateways.jobmon.proxy import FaultyProxy
 from tests.gateways.jobmon.real import Jobmon, Workflow
 
-END_SECONDS = 90.0
+END_SECONDS = 240.0
+WAIT_SECONDS = 120.0
 
 pytestmark = pytest.mark.timeout(600)
 """The first test may have to install Jobmon."""
@@ -34,6 +36,20 @@ def environment(home: Path, **settings: object) -> dict[str, str]:
     lines = [f"{name} = {json.dumps(value)}" for name, value in {**QUICK, **settings}.items()]
     (home / "swarmd.toml").write_text("\n".join(["[gateways.jobmon]", *lines, ""]))
     return {**private_environment(home), "SWARMD_CONFIG": str(home / "swarmd.toml")}
+
+
+@pytest.fixture
+def here(home, monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
+    """Calls `swarmd run` in this process, for what needs no daemon. Gives the exit code and all that it said."""
+    for name, value in environment(home).items():
+        monkeypatch.setenv(name, value)
+
+    def call(*arguments: object) -> tuple[int, str]:
+        code = int(execute(["run", *map(str, arguments)]))
+        answer = capsys.readouterr()
+        return code, answer.out + answer.err
+
+    return call
 
 
 class Run:
@@ -76,7 +92,7 @@ def swarmd_run(variables: Mapping[str, str], home: Path, *arguments: object) -> 
 
 
 def is_status(jobmon: Jobmon, workflow: Workflow, *statuses: str) -> None:
-    until(lambda: jobmon.run_status(workflow.run_id) in statuses, "the server to say so", 60)
+    until(lambda: jobmon.run_status(workflow.run_id) in statuses, "the server to say so", WAIT_SECONDS)
 
 
 def test_a_workflow_from_beginning_to_end_by_its_run_alone(jobmon, home):
@@ -149,7 +165,7 @@ def test_a_daemon_that_is_killed_goes_on_where_it_was(jobmon, home):
             running(home=home, environment=variables) as daemon,
             swarmd_run({**variables, **daemon.environment}, home, *arguments) as run,
         ):
-            until(lambda: "R" in jobmon.statuses(workflow).values(), "a task to run", 60)
+            until(lambda: "R" in jobmon.statuses(workflow).values(), "a task to run", WAIT_SECONDS)
             daemon.process.kill()
             run.process.kill()
             daemon.process.wait()
@@ -167,7 +183,7 @@ def test_ctrl_c_ends_the_tasks_and_stops_the_run(jobmon, home):
         jobmon.running(workflow, "multiprocess"),
         swarmd_run(environment(home), home, *arguments) as run,
     ):
-        until(lambda: set(jobmon.statuses(workflow).values()) == {"R"}, "the server to say so", 60)
+        until(lambda: set(jobmon.statuses(workflow).values()) == {"R"}, "the server to say so", WAIT_SECONDS)
         run.process.send_signal(signal.SIGINT)
         assert run.wait() == 130, run.said
         assert set(jobmon.statuses(workflow).values()) == {"G"}  # to be resumed some day
@@ -187,7 +203,7 @@ def test_a_run_that_somebody_wants_to_resume_is_let_go_of(jobmon, home):
         jobmon.running(workflow, "multiprocess"),
         swarmd_run(environment(home), home, *arguments) as run,
     ):
-        until(lambda: set(jobmon.statuses(workflow).values()) == {"R", "G"}, "the server to say so", 60)
+        until(lambda: set(jobmon.statuses(workflow).values()) == {"R", "G"}, "the server to say so", WAIT_SECONDS)
         jobmon.post(f"/workflow/{workflow.workflow_id}/set_resume", reset_running_jobs=True)
         assert run.wait() == 1, run.said
     assert jobmon.run_status(workflow.run_id) == "T"
@@ -213,9 +229,9 @@ def test_a_task_that_ran_out_gets_more_and_moves_to_a_queue_that_can_hold_it(job
     arguments = ("--jobmon", workflow.run_id, "--server", jobmon.url, "--workflow", workflow.workflow_id)
     with swarmd_run(environment(home), home, *arguments) as run:
         for _ in range(2):
-            until(lambda: jobmon.statuses(workflow)[task_id] == "Q", "the server to say so", 60)
+            until(lambda: jobmon.statuses(workflow)[task_id] == "Q", "the server to say so", WAIT_SECONDS)
             run_instance(jobmon, workflow, error_state="Z")
-        until(lambda: jobmon.statuses(workflow)[task_id] == "Q", "the server to say so", 60)
+        until(lambda: jobmon.statuses(workflow)[task_id] == "Q", "the server to say so", WAIT_SECONDS)
         run_instance(jobmon, workflow)
         assert run.wait() == 0, run.said
     query = """select queue.name, task_resources.task_resources_type_id, task_resources.requested_resources
@@ -260,13 +276,12 @@ async def test_the_workflows_limit_is_followed_when_it_changes(jobmon, drive):
     await driven.record.until(lambda: 3 in limits())
 
 
-def test_a_run_whose_tasks_are_done_has_nothing_left(jobmon, home):
+def test_a_run_whose_tasks_are_done_has_nothing_left(jobmon, here):
     workflow = jobmon.workflow([["true"]])
     jobmon.change("update task set status = 'D' where workflow_id = ?", workflow.workflow_id)
-    arguments = ("--jobmon", workflow.run_id, "--server", jobmon.url, "--workflow", workflow.workflow_id)
-    with swarmd_run(environment(home), home, *arguments) as run:
-        assert run.wait() == 0, run.said
-    assert "all tasks were done before" in run.said
+    code, said = here("--jobmon", workflow.run_id, "--server", jobmon.url, "--workflow", workflow.workflow_id)
+    assert code == 0
+    assert "all tasks were done before" in said
     assert jobmon.run_status(workflow.run_id) == "D"
 
 
@@ -307,18 +322,23 @@ def test_what_goes_on_already_is_taken_over(jobmon, home):
         (["--jobmon", "1", "--server", "http://h:1", "--gateway", "slurm"], "leave out --gateway"),
     ],
 )
-def test_options_that_make_no_sense_together_are_refused(home, arguments, words):
-    with swarmd_run(environment(home), home, *arguments) as run:
-        assert run.wait() == 2
-    assert words in run.said
+def test_options_that_make_no_sense_together_are_refused(here, arguments, words):
+    code, said = here(*arguments)
+    assert code == 2
+    assert words in said
 
 
-def test_a_run_that_cannot_be_had_is_told(jobmon, home):
-    with swarmd_run(environment(home), home, "--jobmon", 99_999, "--server", jobmon.url) as run:
-        assert run.wait() == 4
-    assert "run 99999 cannot be had" in run.said
+def test_a_run_that_cannot_be_had_is_told(jobmon, here):
+    code, said = here("--jobmon", 99_999, "--server", jobmon.url)
+    assert code == 4
+    assert "run 99999 cannot be had" in said
     workflow = jobmon.workflow([["true"]])
-    jobmon.set_run_status(workflow.run_id, "I", "O", "R", "S")
-    with swarmd_run(environment(home), home, "--jobmon", workflow.run_id, "--server", jobmon.url) as run:
-        assert run.wait() == 4
-    assert f"run {workflow.run_id} is STOPPED: nothing can be run in it any more" in run.said
+    named = ("--jobmon", workflow.run_id, "--server", jobmon.url)
+    jobmon.set_run_status(workflow.run_id, "I", "O", "R")
+    code, said = here(*named, "--workflow", workflow.workflow_id + 1)
+    assert code == 4
+    assert f"belongs to workflow {workflow.workflow_id}, not to {workflow.workflow_id + 1}" in said
+    jobmon.set_run_status(workflow.run_id, "S")
+    code, said = here(*named)
+    assert code == 4
+    assert f"run {workflow.run_id} is STOPPED: nothing can be run in it any more" in said

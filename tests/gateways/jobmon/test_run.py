@@ -10,8 +10,9 @@ import trustme
 from swarmd.core.errors import InvalidInputError, UnavailableError
 from swarmd.core.model import TaskResources
 from swarmd.core.status import TaskStatus
-from swarmd.gateways.contract import BatchRefusedError, SwarmInfo
+from swarmd.gateways.contract import BatchRefusedError, Found, SwarmInfo
 from swarmd.gateways.jobmon import life
+from swarmd.gateways.jobmon.failures import NotDoneError
 from swarmd.gateways.jobmon.gateway import JobmonGateway
 from tests.gateways.jobmon.fake import FakeJobmon, Fault
 from tests.gateways.recording import SWARM, batch_of, eventually
@@ -225,13 +226,17 @@ async def test_cancelled_tasks_are_taken_back_and_the_run_is_stopped(fake, drive
     assert driven.record.ended_ids() == set()
 
 
-async def test_a_removed_swarm_stops_its_run(fake, drive):
-    run = fake.add_run(1, 1, [1]) and fake.runs[1]
+async def test_a_removed_swarm_stops_its_run_and_what_is_left_of_it(fake, drive):
+    run = fake.add_run(1, 1, [1, 2]) and fake.runs[1]
     driven = await drive(fake.url)
-    await driven.gateway.queue_batch(batch(1))
+    await driven.gateway.queue_batch(batch(1, 2))
+    fake.set("R", 1)
+    cancelling = asyncio.ensure_future(driven.gateway.cancel_tasks(SWARM, [2], [1], "a moment before"))
+    await asyncio.sleep(0)
     await driven.gateway.remove_swarm(SWARM)
     assert run.status == "S"
-    assert fake.terminated == [1]
+    assert fake.statuses() == {1: "G", 2: "G"}
+    await asyncio.wait([cancelling])
 
 
 async def test_a_removed_swarm_that_never_began_leaves_the_run_for_another_try(fake, drive):
@@ -239,6 +244,28 @@ async def test_a_removed_swarm_that_never_began_leaves_the_run_for_another_try(f
     driven = await drive(fake.url)
     await driven.gateway.remove_swarm(SWARM)
     assert run.status == "B"
+
+
+async def test_who_waits_for_an_answer_is_let_go_when_it_closes(fake, drive):
+    fake.add_run(1, 1, [1])
+    driven = await drive(fake.url, call_timeout_seconds=1000)
+    await driven.gateway.queue_batch(batch(1))
+    blocked = asyncio.Event()
+
+    async def never(path, body):
+        if "task_status_updates" in path:
+            blocked.set()
+            await asyncio.Event().wait()
+
+    fake.before = never
+    await blocked.wait()
+    cancelling = asyncio.ensure_future(driven.gateway.cancel_tasks(SWARM, [1], [1], "by the test"))
+    finding = asyncio.ensure_future(driven.gateway.find_batch(batch(1)))
+    await asyncio.sleep(0.05)
+    await driven.gateway.close()
+    assert (await finding).found is Found.UNKNOWN
+    with pytest.raises(NotDoneError, match="closes"):
+        await cancelling
 
 
 async def test_close_leaves_the_run_to_the_next_daemon(fake, drive):
@@ -301,3 +328,26 @@ async def test_many_swarms_each_have_their_run(fake, drive):
     await one.record.ended(1)
     await two.record.ended(2)
     assert (one.record.ended_ids(), two.record.ended_ids()) == ({1}, {2})
+
+
+async def test_a_run_that_is_over_is_left_in_peace(fake, drive):
+    run = fake.add_run(1, 1, [1]) and fake.runs[1]
+    driven = await drive(fake.url)
+    await driven.gateway.swarm_finished(SWARM, succeeded=True)
+    await asyncio.sleep(0.5)  # what was under way
+    made = len(fake.calls)
+    await asyncio.sleep(1.0)
+    assert len(fake.calls) == made
+    assert run.status == "D"
+
+
+async def test_an_error_of_our_own_does_not_end_the_heartbeats(fake, drive, monkeypatch):
+    monkeypatch.setattr("swarmd.gateways.jobmon.session.LONGEST_RETRY_SECONDS", 0.1)
+    run = fake.add_run(1, 1, [1]) and fake.runs[1]
+    await drive(fake.url, heartbeat_seconds=0.05)
+    fake.faults["log_heartbeat"] = [Fault(200)]  # an answer without a status
+    monkeypatch.setattr("swarmd.gateways.jobmon.life.heartbeat_status", lambda status: 1 / 0)
+    await asyncio.sleep(0.2)
+    monkeypatch.undo()
+    beats = len(run.heartbeats)
+    await eventually(lambda: len(run.heartbeats) > beats + 2)

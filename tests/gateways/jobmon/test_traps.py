@@ -8,8 +8,7 @@ import pytest
 from swarmd.core.batch import Batch
 from swarmd.core.model import ADJUSTED_RESOURCES_BASE, TaskResources
 from swarmd.core.status import TaskStatus
-from swarmd.gateways.contract import BatchRefusedError, FindOutcome, Found, OutcomeUnknownError
-from tests.gateways.jobmon.conftest import Driven
+from swarmd.gateways.contract import BatchRefusedError, Found, OutcomeUnknownError
 from tests.gateways.jobmon.fake import Fault
 from tests.gateways.recording import SWARM, batch_of, eventually
 
@@ -23,16 +22,6 @@ def batch(*task_ids: int, attempt: int = 1, resources: TaskResources = RESOURCES
     return batch_of(*["true"] * len(task_ids), first_id=task_ids[0], attempt=attempt, resources=resources)
 
 
-async def find(driven: Driven, asked: Batch) -> FindOutcome:
-    """Ask until the gateway knows, as the scheduler does."""
-    async with asyncio.timeout(15):
-        while True:
-            answer = await driven.gateway.find_batch(asked)
-            if answer.found is not Found.UNKNOWN:
-                return answer
-            await asyncio.sleep(0.05)
-
-
 # -- calls that would queue twice ----------------------------------------------------------------------------------
 
 
@@ -44,7 +33,7 @@ async def test_a_call_whose_answer_is_lost_is_found_and_not_repeated(fake, drive
     asked = batch(1, 2)
     with pytest.raises(OutcomeUnknownError):
         await driven.gateway.queue_batch(asked)
-    answer = await find(driven, asked)
+    answer = await driven.found(asked)
     assert answer.found is Found.QUEUED
     assert not answer.refusals
     assert [fake.instances(task_id) for task_id in (1, 2)] == [1, 1]
@@ -61,7 +50,7 @@ async def test_a_call_that_never_arrived_is_given_up_only_when_it_cannot_be_unde
         await driven.gateway.queue_batch(asked)
     lost_at = asyncio.get_running_loop().time()
     assert (await driven.gateway.find_batch(asked)).found is Found.UNKNOWN
-    assert (await find(driven, asked)).found is Found.NOT_QUEUED
+    assert (await driven.found(asked)).found is Found.NOT_QUEUED
     assert asyncio.get_running_loop().time() - lost_at >= 1.0
     await driven.gateway.queue_batch(batch(1, 2, attempt=2))
     assert [fake.instances(task_id) for task_id in (1, 2)] == [1, 1]
@@ -102,7 +91,7 @@ async def test_a_batch_of_an_earlier_daemon_is_found_at_the_server(fake, drive):
     fake.add_run(1, 1, [1, 2])
     fake.set("R", 1)
     driven = await drive(fake.url)
-    answer = await find(driven, batch(1, 2, attempt=4))
+    answer = await driven.found(batch(1, 2, attempt=4))
     assert answer.found is Found.QUEUED
     assert [refusal.task_ids for refusal in answer.refusals] == [[2]]
     await driven.record.until(lambda: (SWARM, 1, 4, TaskStatus.RUNNING, "") in driven.record.news)

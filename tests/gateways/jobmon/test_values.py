@@ -11,7 +11,7 @@ from swarmd.core.model import ADJUSTED_RESOURCES_BASE, QueueLimits, TaskResource
 from swarmd.gateways.catalogue import GatewayContext
 from swarmd.gateways.jobmon import made
 from swarmd.gateways.jobmon.clock import SyncClock
-from swarmd.gateways.jobmon.failures import CallError, LostError, NotDoneError, RefusedError, failure
+from swarmd.gateways.jobmon.failures import CallError, LostError, NoRouteError, NotDoneError, RefusedError, failure
 from swarmd.gateways.jobmon.literals import read_literal, read_mapping
 from swarmd.gateways.jobmon.resources import queue_limits, requested_resources, resource_scales, task_resources
 from swarmd.gateways.jobmon.settings import RunOptions, read_options
@@ -112,7 +112,7 @@ def body(kind: str) -> bytes:
         (502, b"", LostError),
         (504, b"", LostError),
         (503, b"", NotDoneError),
-        (404, b"", NotDoneError),
+        (404, b"", NoRouteError),
         (401, b"", NotDoneError),
         (403, b"", NotDoneError),
         (302, b"", NotDoneError),

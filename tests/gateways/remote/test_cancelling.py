@@ -131,6 +131,28 @@ async def test_a_batch_on_its_way_when_its_swarm_is_removed_is_ended_there_and_n
     assert engine.cancels[0].swarm_id == theirs
 
 
+async def test_an_engine_without_swarms_is_kept_while_a_batch_is_on_its_way(gateway, engine, monkeypatch):
+    monkeypatch.setattr(remote, "LINGER_SECONDS", 0.05)
+    came, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def queue(request, context):
+        came.set()
+        await goes_on.wait()
+        return pb.QueueBatchResponse()
+
+    engine.queue = queue
+    on_its_way = asyncio.create_task(gateway.queue_batch(batch_of("a")))
+    await came.wait()
+    await gateway.remove_swarm(SWARM)
+    engine.cancels.clear()
+    await asyncio.sleep(0.3)
+    goes_on.set()
+    with pytest.raises(BatchRefusedError, match="was deleted"):
+        await on_its_way
+    await eventually(lambda: told(engine) == [(1, 1)])
+    await eventually(lambda: not gateway._engines)
+
+
 async def test_removing_a_swarm_does_not_wait_for_ever(gateway, engine, impatient, caplog):
     await gateway.queue_batch(batch_of("a"))
     await engine.stop()

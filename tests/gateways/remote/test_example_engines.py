@@ -101,6 +101,20 @@ async def test_a_folder_that_is_not_there_fails_the_attempt_with_words(example, 
     assert "nowhere" in reason
 
 
+async def test_what_no_process_can_be_given_fails_the_attempt_and_not_the_engine(example, gateways, record):
+    info = replace(DURABLE, working_directory=Path("/a\0b"))
+    sound = SwarmInfo("sound", token="t", working_directory=Path("/"))
+    gateway = await gateways.begin(config_for(example.address), record.report, info, sound)
+    await gateway.queue_batch(batch_of("true"))
+    await record.ended(1)
+    status, reason = record.end_of(1)
+    assert status is TaskStatus.ERROR_RECOVERABLE
+    assert "could not be started" in reason
+    await gateway.queue_batch(batch_of("true", first_id=2, swarm_id="sound"))
+    await record.ended(2)
+    assert record.end_of(2) == (TaskStatus.DONE, "")
+
+
 async def test_why_a_task_failed_is_told(example, gateways, record):
     gateway = await gateways.begin(config_for(example.address), record.report, DURABLE)
     await gateway.queue_batch(batch_of("echo working; echo no such model >&2; exit 3"))
@@ -421,6 +435,25 @@ def test_over_tcp_it_wants_a_token_or_to_be_told_that_it_needs_none(maker, home)
         engine.launch("--listen", "localhost:0")
         until(lambda: engine.has_ended, "it ends")
         assert "give --token-file, or say --insecure" in engine.log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--token-file", "{home}/empty"], "is empty"),
+        (["--listen", "localhost:0", "--token-file", "{home}/empty"], "is empty"),
+        (["--tls-key", "{home}/empty"], "give --tls-cert and --tls-key"),
+        (["--tls-cert", "{home}/empty"], "give --tls-cert and --tls-key"),
+        (["--cores", "0"], "give 1 or more"),
+    ],
+)
+def test_it_does_not_start_with_what_would_let_anybody_in_or_run_nothing(maker, home, arguments, words):
+    (home / "empty").touch(mode=0o600)
+    with maker(home) as engine:
+        engine.launch(*(argument.format(home=home) for argument in arguments))
+        until(lambda: engine.has_ended, "it ends")
+        assert words in engine.log
+        assert "Traceback" not in engine.log
 
 
 def test_its_socket_is_its_owners_alone(example):

@@ -8,12 +8,14 @@ from pathlib import Path
 import grpc
 import pytest
 
+from swarmd._pb.swarm.v1 import gateway_service_pb2 as pb
 from swarmd._pb.swarm.v1 import task_pb2
 from swarmd.core.errors import StorageError
 from swarmd.core.status import TaskStatus
 from swarmd.core.update import StateUpdate
 from swarmd.gateways.contract import BatchRefusedError, SwarmInfo
 from swarmd.gateways.remote import bookmark, messages
+from swarmd.gateways.remote.watching import Watcher
 from tests.gateways.recording import SWARM, Record, batch_of, eventually
 from tests.gateways.remote.conftest import DURABLE, config_for
 from tests.gateways.remote.scripted import ScriptedEngine, group
@@ -206,6 +208,90 @@ async def test_the_next_daemon_goes_on_behind_what_is_durable_and_no_further(gat
     await again.ended(2, 3)
     assert engine.places == ["", "1"]
     assert again.ended_ids() == {2, 3}
+
+
+async def test_news_that_could_not_be_written_at_the_end_is_told_to_the_next_daemon(gateways, engine, home):
+    waiting: list[asyncio.Future[object]] = []
+
+    def report(swarm_id: str, update: StateUpdate) -> "asyncio.Future[object]":
+        waiting.append(asyncio.get_running_loop().create_future())
+        return waiting[-1]
+
+    gateway = await gateways.begin(config_for(engine.address), report, DURABLE)
+    swarm = await queued(gateway, engine)
+    place = kept_token(home)
+    await engine.tell(swarm, group("DONE", 1))
+    await eventually(lambda: waiting)
+    await gateway.close()
+    for each in waiting:  # the journal of a full disk, closed after the gateways
+        each.set_exception(StorageError("the journal is closed"))
+        each.exception()
+    await asyncio.sleep(0.2)
+    assert kept_token(home) == place
+
+
+async def test_a_token_that_cannot_be_read_again_stops_no_news(gateways, engine, record, home, monkeypatch):
+    token = home / "token"
+    token.write_text("secret\n")
+    token.chmod(0o600)
+    gateway = await gateways.begin(config_for(engine.address, token_file=token), record.report, DURABLE)
+    swarm = await queued(gateway, engine)
+
+    def fails(path, field):
+        raise OSError(5, "the disk is broken")
+
+    monkeypatch.setattr("swarmd.gateways.remote.calls.read_token", fails)
+    await engine.stop()
+    await engine.start()
+    await engine.tell(swarm, group("DONE", 1))
+    await record.ended(1)
+
+
+async def test_a_message_in_hand_when_it_begins_again_further_back_does_not_count(tmp_path):
+    """News of a swarm that is taken up late was passed over; what came behind it must not hide it."""
+
+    class Stream:
+        """Has a message in hand when it is cut off."""
+
+        def __init__(self) -> None:
+            self.message: asyncio.Future[pb.WatchUpdatesResponse] = asyncio.get_running_loop().create_future()
+
+        async def read(self) -> pb.WatchUpdatesResponse:
+            return await self.message
+
+        def cancel(self) -> None:
+            pass
+
+    class Calls:
+        def __init__(self) -> None:
+            self.streams: list[Stream] = []
+
+        def watch_updates(self, resume_token: str) -> Stream:
+            self.streams.append(Stream())
+            return self.streams[-1]
+
+        async def refresh_token(self) -> None:
+            pass
+
+    taken: list[pb.WatchUpdatesResponse] = []
+
+    def take(message: pb.WatchUpdatesResponse) -> list[bookmark.Written]:
+        taken.append(message)
+        return []
+
+    calls, place = Calls(), bookmark.Bookmark(tmp_path / "place", "x")
+    watcher = Watcher(calls, place, take, address="x", progress_interval=60.0)  # type: ignore[arg-type]
+    watcher.start()
+    await eventually(lambda: calls.streams)
+    await asyncio.sleep(0.01)
+    calls.streams[0].message.set_result(pb.WatchUpdatesResponse(resume_token="7"))
+    watcher.reopen()
+    await eventually(lambda: len(calls.streams) == 2)
+    assert (taken, place.latest) == ([], "")
+    calls.streams[1].message.set_result(pb.WatchUpdatesResponse(resume_token="5"))
+    await eventually(lambda: taken)
+    assert place.latest == "5"
+    await watcher.close()
 
 
 async def test_what_happened_while_no_daemon_was_there_is_told_to_the_next(gateways, engine, record):

@@ -104,12 +104,17 @@ def test_a_token_may_go_where_nobody_listens_or_where_that_is_wanted(given: dict
         ({"tls_ca": "ca.pem"}, "relative"),
         ({"queue_timeout": 0}, "greater than 0"),
         ({"queue_timeouts": 1}, "did you mean 'queue_timeout'?"),
+        ({"token_file": "/token"}, "token_file: it is about the engine at `address`, which is not given"),
+        ({"tls": True}, "tls: it is about the engine at `address`"),
+        ({"address": "unix:/e.sock", "tls": True}, "a unix socket has no TLS"),
+        ({"address": "engine.example:1", "token_file": "/token"}, "in the clear to engine.example:1"),
     ],
 )
 def test_the_section_is_checked_when_the_gateway_is_made(section: dict[str, object], words: str):
     with pytest.raises(InvalidInputError, match=re.escape(words)) as caught:
         made(GatewayContext("remote", section, "config.toml"))
     assert "config.toml: [gateways.remote]" in caught.value.message
+    assert "gateway_options:" not in caught.value.message
 
 
 def test_the_section_cannot_be_changed_afterwards():
@@ -131,6 +136,13 @@ def test_a_file_that_is_no_certificate_is_named(tmp_path):
     options = engine_options({"address": "localhost:1", "tls_ca": f"{tmp_path}/ca.pem"}, NOTHING)
     with pytest.raises(InvalidInputError, match="tls_ca: it is no CA certificate"):
         options.loaded()
+
+
+def test_a_certificate_may_have_remarks_in_any_letters(tmp_path):
+    ca = Path(Authority(tmp_path / "ca").file).read_bytes()
+    (tmp_path / "remarked.pem").write_bytes("# Gültig für Zürich\n".encode() + ca)
+    options = engine_options({"address": "localhost:1", "tls_ca": f"{tmp_path}/remarked.pem"}, NOTHING)
+    assert options.loaded().tls is not None
 
 
 def test_what_the_files_hold_is_not_shown(tmp_path):

@@ -160,9 +160,7 @@ class Cluster:
         ]
         fixed = CONFIGURATION.format(port=ports[0], user=user, folder=self.folder)
         self.conf.write_text("\n".join([fixed, *lines, *self.partitions, ""]))
-        (self.conf.parent / "cgroup.conf").write_text(
-            f"CgroupAutomount=no\nCgroupPlugin=cgroup/v1\n{self.cgroup}"
-        )
+        (self.conf.parent / "cgroup.conf").write_text(f"CgroupAutomount=no\nCgroupPlugin=cgroup/v1\n{self.cgroup}")
 
     def start_controller(self) -> None:
         self.controller = self._started("slurmctld", "-D", "-f", str(self.conf))

@@ -147,7 +147,7 @@ def test_wrong_options_of_the_config_file_are_named(tmp_path, options, words: st
     with pytest.raises(InvalidInputError) as caught:
         made(GatewayContext("slurm", options, "config.toml", tmp_path, tmp_path / "logs"))
     assert words in caught.value.message
-    assert caught.value.message.startswith("config.toml: [gateways.slurm] ")
+    assert caught.value.message.startswith("config.toml: [gateways.slurm]")
 
 
 def test_files_go_where_the_config_file_says(tmp_path):

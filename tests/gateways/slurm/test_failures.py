@@ -11,7 +11,7 @@ import pytest
 from swarmd.core.model import TaskResources
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.contract import BatchRefusedError, FindOutcome, Found, OutcomeUnknownError
-from tests.gateways.recording import batch_of, eventually
+from tests.gateways.recording import batch_of, eventually, file_with_text
 from tests.gateways.slurm.cluster import Cluster
 from tests.gateways.slurm.engine import Engine, slurm_engine
 
@@ -170,7 +170,7 @@ async def test_what_had_ended_well_on_a_lost_node_is_done(cluster: Cluster, tmp_
     """The exit code beside the output is the truth, whatever Slurm thinks."""
     async with slurm_engine(cluster, tmp_path) as engine:
         await engine.queue("sleep 100", resources=TaskResources(1, queue="frail"))
-        await engine.record.running(1)
+        await file_with_text(engine.status_file(1))
         with engine.status_file(1).open("a") as file:
             file.write("0\n")
         cluster.kill_node("n2")

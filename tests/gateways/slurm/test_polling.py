@@ -115,7 +115,7 @@ async def test_limits_of_the_queues_are_reported(cluster: Cluster, tmp_path: Pat
 async def test_what_is_missing_is_said_with_what_to_do(cluster: Cluster, tmp_path: Path):
     async with slurm_engine(cluster, tmp_path, bin_directory=tmp_path) as engine:
         words = await engine.gateway.trouble()
-        assert words.startswith(f"sbatch, squeue, scancel, scontrol cannot be found in {tmp_path}: install ")
+        assert words.startswith(f"sbatch, squeue, scancel, scontrol, sinfo cannot be found in {tmp_path}: install ")
     async with slurm_engine(cluster, tmp_path, conf=tmp_path / "nowhere") as engine:
         assert "which is no file" in await engine.gateway.trouble()
     async with slurm_engine(cluster, tmp_path) as engine:

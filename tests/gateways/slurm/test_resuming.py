@@ -10,6 +10,7 @@ import numpy as np
 from swarmd.core.batch import Batch
 from swarmd.core.status import Code, TaskStatus
 from swarmd.gateways.contract import Found
+from swarmd.gateways.slurm.submitting import batch_record
 from tests.gateways.recording import SWARM, batch_of, eventually
 from tests.gateways.slurm.cluster import Cluster
 from tests.gateways.slurm.engine import Engine, slurm_engine
@@ -118,6 +119,28 @@ async def test_without_batch_files_the_status_files_tell(cluster: Cluster, tmp_p
         ends = await engine.ends(1, 2, 3)
         assert ends[:2] == [(D, ""), (E, "exit code 3")]
         assert ends[2][0] is G
+
+
+async def test_a_second_submission_of_a_batch_waits_for_the_first(cluster: Cluster, tmp_path: Path):
+    """Of a ghost that was found too late, one element runs the command, and what became of it is what counts."""
+    async with slurm_engine(cluster, tmp_path, lost_after=0.3) as engine:
+        batch = await engine.queue("echo ran >>ran; sleep 3; exit 7")
+        await eventually((tmp_path / "ran").exists)
+        first = engine.gateway._swarms[SWARM].elements[1, 1]
+        engine.gateway._tracker._forget(first)
+        second = batch_record(engine.gateway._swarms[SWARM], batch)
+        await engine.gateway._submitting._submit(second, batch, batch.tasks(), [])
+        assert await engine.ends(1) == [(E, "exit code 7")]
+        assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+async def test_a_job_without_batch_files_is_waited_for(cluster: Cluster, tmp_path: Path):
+    async with slurm_engine(cluster, tmp_path) as engine:
+        batch = await engine.queue("echo ran >>ran; sleep 3")
+        await eventually((tmp_path / "ran").exists)
+    shutil.rmtree(tmp_path / "batches")
+    async with next_daemon(cluster, tmp_path, batch, lost_after=0.3) as engine:
+        assert await engine.ends(1) == [(D, "")]
 
 
 async def test_a_batch_in_doubt_is_found_with_its_files(cluster: Cluster, tmp_path: Path):

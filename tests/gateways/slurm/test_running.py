@@ -71,6 +71,7 @@ async def test_what_a_task_sees(cluster: Cluster, tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("OF_THE_DAEMON", "inherited")
     monkeypatch.setenv("SWARMD_TOKEN", "secret")
     environment = {"OWN": "it's\ntwo lines é", "SLURM_JOB_ID": "of another job", "OF_THE_DAEMON": "covered"}
+    environment |= {"PWD": "/elsewhere", "IFS": "x", "UID": "12345"}
     swarm = SwarmInfo(SWARM, tmp_path, environment, TOKEN)
     async with slurm_engine(cluster, tmp_path, swarm=swarm) as engine:
         batch = batch_of('env -0; printf "PWD_IS=$(pwd -P)\\0UMASK=$(umask)\\0"', name="a 'name'", attempt=4)
@@ -84,7 +85,8 @@ async def test_what_a_task_sees(cluster: Cluster, tmp_path: Path, monkeypatch: p
     assert seen["SLURM_ARRAY_TASK_ID"] == "0"
     assert (seen["SWARM_ID"], seen["SWARM_ARRAY_ID"], seen["SWARM_TASK_ID"]) == (SWARM, "7", "1")
     assert (seen["SWARM_ATTEMPT"], seen["SWARM_TASK_NAME"]) == ("4", "a 'name'")
-    assert seen["PWD_IS"] == os.fspath(tmp_path)
+    assert seen["PWD_IS"] == seen["PWD"] == os.fspath(tmp_path)
+    assert "IFS" not in seen
     assert int(seen["UMASK"], 8) == _umask()
     assert not [name for name in seen if name.startswith("swarmd_")]
 

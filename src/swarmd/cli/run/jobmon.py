@@ -16,8 +16,8 @@ from swarmd.core.queues import Queues, adjusted
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.catalogue import GatewayContext
 from swarmd.gateways.jobmon import life
-from swarmd.gateways.jobmon.failures import CallError, RefusedError
-from swarmd.gateways.jobmon.finding import workflow_of
+from swarmd.gateways.jobmon.failures import CallError, NoRouteError, RefusedError
+from swarmd.gateways.jobmon.finding import told_workflow, workflow_of
 from swarmd.gateways.jobmon.http import insist
 from swarmd.gateways.jobmon.resources import KIND, queue_limits, resource_scales, task_resources
 from swarmd.gateways.jobmon.server import JobmonServer, KnownTask, WorkflowFacts
@@ -129,9 +129,7 @@ class _Fetching:
         if self._status in life.OVER or self._status in life.RESUMING:
             message = f"run {run.workflow_run_id} is {life.in_words(self._status)}: nothing can be run in it any more"
             raise NotThereError(message)
-        workflow_id = run.workflow_id or await workflow_of(
-            self._server, run.workflow_run_id, self._settings, self._waits
-        )
+        workflow_id = await self._workflow_id()
         facts = await insist(lambda: self._server.workflow(workflow_id), seconds=PATIENCE_SECONDS)
         if facts is None:
             raise NotThereError(f"--workflow: {self._server.url} has no workflow {workflow_id}")
@@ -143,6 +141,21 @@ class _Fetching:
         if not tasks:
             await self._leave_as_done()
         return FetchedRun(plan, options, self._status)
+
+    async def _workflow_id(self) -> int:
+        """The run's workflow: asked for, or checked as far as the server tells."""
+        run_id, named = self._run.workflow_run_id, self._run.workflow_id
+        if named is None:
+            return await workflow_of(self._server, run_id, self._settings, self._waits)
+        try:
+            found = await insist(
+                lambda: told_workflow(self._server, run_id, self._status, self._settings), seconds=PATIENCE_SECONDS
+            )
+        except NoRouteError:
+            return named
+        if found not in (None, named):
+            raise NotThereError(f"--workflow: run {run_id} belongs to workflow {found}, not to {named}")
+        return named
 
     def _waits(self) -> None:
         note(

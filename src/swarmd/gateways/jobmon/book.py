@@ -148,7 +148,7 @@ class TaskBook:
 
     def answered(self, task_ids: Sequence[int], statuses: Statuses) -> Answered:
         """The call for these tasks was answered."""
-        told = {task_id: status for status, ids in statuses.items() for task_id in ids}
+        told = _told(task_ids, statuses)
         result = Answered(News(), {})
         for task_id in task_ids:
             entry, status = self.entries.get(task_id), told.get(task_id, "")
@@ -183,9 +183,9 @@ class TaskBook:
         One task that went on is enough: the server carries a call out as a whole. Otherwise it was not carried out, and
         when `is_over` it will not be; its tasks are called no more then.
         """
-        told = {task_id: status for status, ids in statuses.items() for task_id in ids}
+        told = _told(task_ids, statuses)
         went_on = ACTIVE + FINAL + _TRANSIENT
-        carried_out = any(told.get(task_id, "") in went_on for task_id in task_ids if task_id in told)
+        carried_out = any(status in went_on for status in told.values())
         not_queued = []
         for task_id in task_ids if carried_out or is_over else ():
             entry = self.entries.get(task_id)
@@ -289,3 +289,9 @@ class TaskBook:
         if self._left_out:
             self._unknown |= self._left_out.difference(*statuses.values()) if statuses else self._left_out
             self._left_out.clear()
+
+
+def _told(task_ids: Iterable[int], statuses: Statuses) -> dict[int, str]:
+    """The statuses of these tasks, as far as they are told."""
+    wanted = set(task_ids)
+    return {task_id: status for status, ids in statuses.items() for task_id in wanted.intersection(ids)}

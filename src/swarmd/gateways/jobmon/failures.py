@@ -22,6 +22,10 @@ class NotDoneError(CallError):
     """Nothing was done; it may go well another time."""
 
 
+class NoRouteError(NotDoneError):
+    """The server does not know the route: it is of another version, or the prefix is wrong."""
+
+
 class LostError(CallError):
     """Nobody knows whether it was done."""
 
@@ -40,7 +44,7 @@ def failure(status: int, body: bytes, what: str) -> CallError | None:
     if status in (401, 403):
         return NotDoneError(f"{words}; it must let programs in without a session: turn its authentication off")
     if status == 404:
-        return NotDoneError(f"{words}; is the route prefix right?")
+        return NoRouteError(f"{words}; is the route prefix right?")
     if status == 503 or (status < 500 and status not in (408, 423)):
         return NotDoneError(words)
     return LostError(words)

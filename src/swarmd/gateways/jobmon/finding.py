@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from swarmd.core.errors import NotFoundError
 from swarmd.gateways.jobmon import life
+from swarmd.gateways.jobmon.failures import NoRouteError
 from swarmd.gateways.jobmon.http import insist
 from swarmd.gateways.jobmon.server import JobmonServer
 from swarmd.gateways.jobmon.settings import JobmonSettings
@@ -29,19 +30,22 @@ async def workflow_of(server: JobmonServer, run_id: int, settings: JobmonSetting
     until, is_told = loop.time() + WAIT_SECONDS, False
     while True:
         status = await insist(lambda: server.run_status(run_id), seconds=PATIENCE_SECONDS)
-        found = await _asked(server, run_id, status, settings)
+        try:
+            found = await told_workflow(server, run_id, status, settings)
+        except NoRouteError:
+            raise _not_told(run_id) from None
         if found is not None:
             return found
         if status in life.OVER or loop.time() >= until:
-            message = f"Jobmon's server does not tell which workflow run {run_id} belongs to; name it: --workflow ID"
-            raise NotFoundError(message, reason="UNKNOWN_WORKFLOW", field="workflow")
+            raise _not_told(run_id)
         if not is_told:
             waiting()
             is_told = True
         await asyncio.sleep(ASK_SECONDS)
 
 
-async def _asked(server: JobmonServer, run_id: int, status: str, settings: JobmonSettings) -> int | None:
+async def told_workflow(server: JobmonServer, run_id: int, status: str, settings: JobmonSettings) -> int | None:
+    """The id of the run's workflow, if the server tells it now. Raises CallError; NoRouteError: it never tells."""
     if status not in ("L", "R"):
         return (await server.lost_runs("LBIORCH", SERVER_VERSION)).get(run_id)
     seconds, lives_for = settings.heartbeat_timeout_seconds, settings.heartbeat_seconds * settings.heartbeat_buffer
@@ -52,3 +56,8 @@ async def _asked(server: JobmonServer, run_id: int, status: str, settings: Jobmo
         await insist(
             lambda: server.heartbeat(run_id, status, lives_for=lives_for, seconds=seconds), seconds=PATIENCE_SECONDS
         )
+
+
+def _not_told(run_id: int) -> NotFoundError:
+    message = f"Jobmon's server does not tell which workflow run {run_id} belongs to; name it: --workflow ID"
+    return NotFoundError(message, reason="UNKNOWN_WORKFLOW", field="workflow")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from swarmd.core.errors import InvalidInputError
-from swarmd.gateways.jobmon.failures import CallError, LostError, NotDoneError, RefusedError, failure
+from swarmd.gateways.jobmon.failures import CallError, LostError, NoRouteError, NotDoneError, RefusedError, failure
 
 if TYPE_CHECKING:
     import httpx
@@ -113,7 +113,7 @@ async def insist(make: Callable[[], Awaitable[T]], *, seconds: float) -> T:
     while True:
         try:
             return await make()
-        except RefusedError:
+        except (RefusedError, NoRouteError):
             raise
         except CallError:
             waits = pause * random.uniform(0.5, 1.5)  # noqa: S311 (so that many clients do not come together)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from itertools import islice
 
 from swarmd.core.update import StateUpdate
-from swarmd.gateways.jobmon.failures import NotDoneError
+from swarmd.gateways.jobmon.failures import NoRouteError
 from swarmd.gateways.jobmon.server import JobmonServer
 
 ARRAYS_A_LOOK = 20
@@ -39,9 +39,7 @@ class Limits:
     async def _look_at(self, array_id: int) -> None:
         try:
             limit = await self._server.array_limit(array_id)
-        except NotDoneError as error:
-            if "answers 404" not in str(error):
-                raise
+        except NoRouteError:
             self._tells_arrays = False  # 3.2.2: what was loaded stays
             return
         self._asked.add(array_id)

@@ -141,7 +141,7 @@ class Queueing:
         try:
             async with asyncio.timeout(self._settings.call_timeout_seconds):
                 statuses: Statuses = await self._syncing.all_statuses()
-        except TimeoutError:
+        except (CallError, TimeoutError):
             return FindOutcome(Found.UNKNOWN)
         found = self._book.found(doubt.task_ids, statuses, is_over=is_over)
         if not (found.carried_out or is_over):

@@ -147,7 +147,7 @@ class JobmonServer:
         return await self._limit(f"/workflow/{workflow_id}/get_max_concurrently_running")
 
     async def array_limit(self, array_id: int) -> int:
-        """How many tasks of the array may be active. May be repeated. 3.2.2 does not know this route: NotDoneError."""
+        """How many tasks of the array may be active. May be repeated. 3.2.2 does not know this route: NoRouteError."""
         return await self._limit(f"/array/{array_id}/get_array_max_concurrently_running")
 
     async def _limit(self, path: str) -> int:

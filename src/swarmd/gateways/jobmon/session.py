@@ -7,7 +7,7 @@ over, nothing is queued any more.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from swarmd.core.batch import Batch
 from swarmd.core.errors import InvalidInputError, UnavailableError
@@ -24,7 +24,7 @@ from swarmd.gateways.jobmon.news import Reporter
 from swarmd.gateways.jobmon.queueing import Queueing
 from swarmd.gateways.jobmon.server import JobmonServer
 from swarmd.gateways.jobmon.settings import FIELD, JobmonSettings, RunOptions
-from swarmd.gateways.jobmon.syncing import Syncing
+from swarmd.gateways.jobmon.syncing import SLOWING, Syncing
 from swarmd.loggers import get_logger
 
 log = get_logger("swarmd.jobmon")
@@ -62,7 +62,14 @@ class JobmonSession:
         self._book = TaskBook()
         self._reporter = Reporter(self._server, report)
         self._binding = Binding(self._server, self._tell_queue_limits)
-        self._syncing = Syncing(self._server, options.workflow_id, self._book, settings, self._hear_tasks)
+        self._syncing = Syncing(
+            self._server,
+            options.workflow_id,
+            self._book,
+            settings,
+            tell=self._hear_tasks,
+            is_over=lambda: self.is_over,
+        )
         self._limits = Limits(self._server, options.workflow_id, report)
         self._queueing = Queueing(
             self._server,
@@ -98,7 +105,7 @@ class JobmonSession:
         except BaseException:
             await self.close()
             raise
-        for work in (self._syncing.run(), self._heartbeats(), self._triage(), self._follow_limits()):
+        for work in (self._syncing.run, self._heartbeats, self._triage, self._follow_limits):
             self._in_background(work)
 
     async def _look(self) -> None:
@@ -154,25 +161,28 @@ class JobmonSession:
         What the server still has was cancelled, whether that was heard here before this or not.
         """
         async with self._ending:
-            left = [(task_id, entry.attempt) for task_id, entry in self._book.entries.items()]
-            if left:
-                await self.cancel(*zip(*left, strict=True))
+            if self._book.has_active():
+                await self._end_what_is_left()
             wanted = life.last_status(self.status, succeeded=succeeded, cancelled=self._was_cancelled)
             if wanted:
                 await self._set_status(wanted)
 
     async def remove(self) -> None:
-        """The swarm is gone. A run of which something was queued and that is not over is stopped."""
+        """The swarm is gone. A run of which something was queued and that is not over is stopped, with its tasks."""
         try:
             async with asyncio.timeout(PATIENCE_SECONDS), self._ending:
                 if self._has_queued and self.status not in life.OVER:
-                    if self._book.has_active():
-                        await self._server.terminate(self.options.workflow_run_id)
+                    await self._end_what_is_left()
                     await self._set_status("S" if self.status == "R" else "E")
         except (CallError, TimeoutError) as error:
             log.warning("the run could not be stopped", swarm=self.swarm_id, error=str(error))
         finally:
             await self.close()
+
+    async def _end_what_is_left(self) -> None:
+        """Also what was cancelled a moment ago. Raises CallError or TimeoutError."""
+        left = list(self._book.entries.items())
+        await self.cancel([task_id for task_id, _ in left], [entry.attempt for _, entry in left])
 
     async def close(self) -> None:
         """End; the run is left as it is, and is taken for alive for a few heartbeats more."""
@@ -181,6 +191,7 @@ class JobmonSession:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        self._syncing.close()
         await self._server.close()
 
     def standing(self, task_id: int, attempt: int) -> str:
@@ -215,7 +226,7 @@ class JobmonSession:
         if status in life.RUN_STATUSES:
             self._report(StateUpdate(workflow_run_status=status))
         if status in life.RESUMING:
-            self._in_background(self._wind_up())
+            self._in_background(self._wind_up)
 
     async def _set_status(self, wanted: str) -> None:
         """Take the run to a status, step by step; the server may have another mind. Raises CallError."""
@@ -230,10 +241,11 @@ class JobmonSession:
                 return
 
     async def _heartbeats(self) -> None:
-        retry = SHORTEST_RETRY_SECONDS
+        retry, looks = SHORTEST_RETRY_SECONDS, self._settings.start_poll_seconds
         while self.status not in life.OVER and self.status not in life.RESUMING:
             waits = self.status in life.WAITING
-            await asyncio.sleep(self._settings.start_poll_seconds if waits else self._settings.heartbeat_seconds)
+            await asyncio.sleep(looks if waits else self._settings.heartbeat_seconds)
+            looks = min(LONGEST_RETRY_SECONDS, looks * SLOWING) if looks < LONGEST_RETRY_SECONDS else looks
             while True:
                 try:
                     await self._beat()
@@ -318,12 +330,16 @@ class JobmonSession:
     def _tell_queue_limits(self, limits: list[QueueLimits]) -> None:
         self._report(StateUpdate(queue_limits=limits))
 
-    def _in_background(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work, name=f"jobmon {self.swarm_id}")
+    def _in_background(self, work: Callable[[], Awaitable[None]]) -> None:
+        task = asyncio.create_task(self._keep_going(work), name=f"jobmon {self.swarm_id}")
         self._tasks.add(task)
-        task.add_done_callback(self._over)
+        task.add_done_callback(self._tasks.discard)
 
-    def _over(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a part of the gateway broke", swarm=self.swarm_id, exc_info=task.exception())
+    async def _keep_going(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do it to its end. An error of our own must not leave a run without heartbeats or syncs."""
+        while True:
+            try:
+                return await work()
+            except Exception:
+                log.exception("a part of the gateway broke; it begins again", swarm=self.swarm_id)
+                await asyncio.sleep(LONGEST_RETRY_SECONDS)

@@ -25,7 +25,7 @@ class JobmonSettings(BaseModel):
     heartbeat_buffer: float = Field(default=3.1, ge=1)
     """A run counts as lost so many heartbeats after the last one."""
     start_poll_seconds: float = Field(default=0.5, gt=0)
-    """Between two looks at a run that its distributor has not taken up yet."""
+    """Between two looks at a run that its distributor has not taken up yet; up to five seconds when that takes long."""
     fastest_sync_seconds: float = Field(default=0.25, gt=0)
     """Between two looks at the tasks while they change."""
     slowest_sync_seconds: float = Field(default=2.0, gt=0)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from swarmd.gateways.jobmon.book import Statuses, Synced, TaskBook
 from swarmd.gateways.jobmon.clock import SyncClock
-from swarmd.gateways.jobmon.failures import CallError
+from swarmd.gateways.jobmon.failures import CallError, NotDoneError
 from swarmd.gateways.jobmon.server import JobmonServer
 from swarmd.gateways.jobmon.settings import JobmonSettings
 from swarmd.loggers import get_logger
@@ -16,6 +16,8 @@ SLOWING = 1.2
 """The pause grows so much with every look that finds nothing new."""
 BUSY_SHARE = 3
 """The pause is at least so many times as long as the answer took."""
+LATE_SECONDS = 30.0
+"""Between two looks at tasks that still go on when the run is over."""
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.2, 10.0
 
 
@@ -28,20 +30,24 @@ class Syncing:
         workflow_id: int,
         book: TaskBook,
         settings: JobmonSettings,
+        *,
         tell: Callable[[Synced], Awaitable[None]],
+        is_over: Callable[[], bool],
     ) -> None:
-        """`tell` is given every answer, and is waited for."""
+        """`tell` is given every answer, and is waited for. When the run `is_over` little is asked any more."""
         self._server = server
         self._workflow_id = workflow_id
         self._book = book
         self._settings = settings
         self._tell = tell
+        self._is_over = is_over
         self._clock = SyncClock(settings.sync_overlap_seconds)
         self._waiting: list[asyncio.Future[Statuses]] = []
         self._hurry = asyncio.Event()
         self._full_at = 0.0
         self._pause = settings.fastest_sync_seconds
         self._wants_full = True
+        self._is_closed = False
 
     def hurry(self, *, full: bool = False) -> None:
         """Something changes now: look soon; with `full` at all tasks."""
@@ -50,11 +56,23 @@ class Syncing:
         self._hurry.set()
 
     async def all_statuses(self) -> Statuses:
-        """How all tasks stand, by a question that begins after this call. The book and `tell` have heard it before."""
+        """How all tasks stand, by a question that begins after this call. The book and `tell` have heard it before.
+
+        Raises NotDoneError when `close` comes first.
+        """
+        if self._is_closed:
+            raise NotDoneError("the gateway closes")
         waiting: asyncio.Future[Statuses] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         self._hurry.set()
         return await waiting
+
+    def close(self) -> None:
+        """Nothing is asked any more: those who wait get a NotDoneError, now and later."""
+        self._is_closed = True
+        for each in self._waiting:
+            if not each.done():
+                each.set_exception(NotDoneError("the gateway closes"))
 
     async def run(self) -> None:
         """Ask until cancelled. Calls that fail are tried again, less and less often."""
@@ -69,7 +87,7 @@ class Syncing:
                 retry = min(LONGEST_RETRY_SECONDS, 2 * retry)
             else:
                 retry = FIRST_RETRY_SECONDS
-                await self._rest(max(self._pause, BUSY_SHARE * took))
+                await self._rest(self._next_pause(took))
 
     async def once(self) -> float:
         """One question. Gives how long the answer took. Raises CallError."""
@@ -100,7 +118,13 @@ class Syncing:
                 each.set_result(statuses)
         return took
 
-    async def _rest(self, seconds: float) -> None:
+    def _next_pause(self, took: float) -> float | None:
+        """How long to wait now; None: until somebody asks."""
+        if not self._is_over():
+            return max(self._pause, BUSY_SHARE * took)
+        return LATE_SECONDS if self._book.has_active() else None
+
+    async def _rest(self, seconds: float | None) -> None:
         """Wait so long; when something changes meanwhile only for a quick pause, and not at all for those who wait."""
         rested = asyncio.get_running_loop().time()
         try:
@@ -108,7 +132,7 @@ class Syncing:
                 await self._hurry.wait()
         except TimeoutError:
             return
-        left = rested + min(seconds, self._settings.fastest_sync_seconds) - asyncio.get_running_loop().time()
+        left = rested + self._settings.fastest_sync_seconds - asyncio.get_running_loop().time()
         if left > 0 and not self._waiting:
             self._hurry.clear()
             await self._rest(left)

@@ -132,6 +132,8 @@ class Bookmark:
             self._advance()
 
     def _advance(self, _: object = None) -> None:
+        if self._is_closing:
+            return  # news that is given up when its journal is closed counts as done, and was never written
         while self._behind and all(each.done() for each in self._behind[0][1]):
             token, _written = self._behind.popleft()
             if token and token != self._kept.resume_token:

@@ -21,6 +21,7 @@ from swarmd.gateways.contract import BatchRefusedError, OutcomeUnknownError
 from swarmd.gateways.remote.options import Credentials, EngineOptions, RemoteConfig
 from swarmd.gateways.trace import TRACEPARENT
 from swarmd.tls_client import channel_credentials, tls_trouble
+from swarmd.tokens import read_token
 from swarmd.wire import to_proto
 
 log = logging.getLogger(__name__)
@@ -86,9 +87,9 @@ class EngineCalls:
         if file is None:
             return
         try:
-            self._token = (await asyncio.to_thread(self._options.loaded)).token
-        except InvalidInputError as error:
-            log.warning("the token for the engine at %s: %s", self._options.address, error.message)
+            self._token = await asyncio.to_thread(read_token, file, "token_file")
+        except (InvalidInputError, OSError) as error:
+            log.warning("the token for the engine at %s cannot be read again: %s", self._options.address, error)
 
     # -- calls -------------------------------------------------------------------------------------------------------
 

@@ -48,6 +48,11 @@ class Cancels:
         self._orders: list[_Order] = []
         self._telling: asyncio.Task[None] | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the engine has heard it all."""
+        return not self._orders
+
     async def until_empty(self) -> None:
         """Wait until the engine has heard it all."""
         while self._orders:

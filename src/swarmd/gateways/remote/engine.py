@@ -101,6 +101,7 @@ class Engine:
         self._report = report
         self._is_elsewhere = is_elsewhere
         self._warned_of: set[str] = set()
+        self._on_their_way: set[asyncio.Future[None]] = set()
         self.calls = EngineCalls(options, config, credentials)
         self.bookmark = bookmark
         self.cancels = Cancels(self.calls, self.address)
@@ -115,6 +116,18 @@ class Engine:
     def start(self) -> None:
         """Begin to listen."""
         self.watcher.start()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no batch is on its way, and the engine has heard all that it is to end."""
+        return not self._on_their_way and self.cancels.is_empty
+
+    async def until_quiet(self) -> None:
+        """Wait until it is: what comes of a batch on its way may have to be ended."""
+        while not self.is_quiet:
+            if self._on_their_way:
+                await asyncio.wait(self._on_their_way)
+            await self.cancels.until_empty()
 
     async def close(self) -> None:
         """Nothing is told or taken any more."""
@@ -147,6 +160,15 @@ class Engine:
 
     async def queue(self, swarm: RemoteSwarm, batch: Batch) -> QueueOutcome | None:
         """Raises BatchRefusedError or OutcomeUnknownError."""
+        over = asyncio.get_running_loop().create_future()
+        self._on_their_way.add(over)
+        try:
+            return await self._queue(swarm, batch)
+        finally:
+            self._on_their_way.discard(over)
+            over.set_result(None)
+
+    async def _queue(self, swarm: RemoteSwarm, batch: Batch) -> QueueOutcome | None:
         await self._until_ready(swarm)
         if swarm.is_removed:
             raise BatchRefusedError(REMOVED)

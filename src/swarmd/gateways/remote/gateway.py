@@ -35,7 +35,7 @@ CANCEL_PATIENCE_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
 """How long `close` waits for engines to hear that swarms in memory are over."""
 LINGER_SECONDS = 30.0
-"""How long an engine without swarms is kept: outcomes of batches may still come."""
+"""How long an engine without swarms is kept, at least: one that comes soon finds it connected."""
 
 
 class RemoteGateway(ServerGateway):
@@ -104,6 +104,8 @@ class RemoteGateway(ServerGateway):
         file = self._folder / f"{hashlib.sha256(options.key.encode()).hexdigest()[:32]}.json"
         bookmark = Bookmark(file, str(options.address))
         await bookmark.load()
+        if self._report is None:
+            raise RuntimeError("the remote gateway was closed")
         engine = Engine(
             options,
             self._config,
@@ -140,10 +142,10 @@ class RemoteGateway(ServerGateway):
 
     async def _leave(self, engine: "Engine") -> None:
         await asyncio.sleep(LINGER_SECONDS)
-        await engine.cancels.until_empty()
+        await engine.until_quiet()
         async with self._adding:
             key = next((key for key, each in self._engines.items() if each is engine), None)
-            if key is not None and not engine.swarms:
+            if key is not None and not engine.swarms and engine.is_quiet:
                 del self._engines[key]
                 await engine.close()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from swarmd.addresses import Address, parse_address
 from swarmd.core.errors import InvalidInputError
@@ -70,6 +70,20 @@ class RemoteConfig(BaseModel):
         if value is not None and not value.is_absolute():
             raise ValueError(f"{value} is relative; give an absolute path")
         return value
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "RemoteConfig":
+        if self.address:
+            try:
+                engine_options({}, self)
+            except InvalidInputError as error:
+                raise ValueError(error.message.removeprefix(f"{FIELD}: ")) from None
+            return self
+        for name in NAMES:
+            if getattr(self, name):
+                what = "it is about the engine at `address`, which is not given; add it"
+                raise ValueError(f"{name}: {what}, or let each swarm say so in its gateway_options")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

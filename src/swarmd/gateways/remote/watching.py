@@ -58,8 +58,9 @@ class Watcher:
 
     def reopen(self) -> None:
         """Read again from where the bookmark says now."""
-        if self._call is not None:
-            self._call.cancel()
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
 
     async def close(self) -> None:
         """Nothing is taken any more."""
@@ -110,6 +111,8 @@ class Watcher:
                 message = await call.read()
             if not isinstance(message, pb.WatchUpdatesResponse):
                 return
+            if call is not self._call:
+                raise asyncio.CancelledError  # it was cut off with this message in hand: it comes again in its turn
             await self._taken(message)
             count += 1
             if count % OTHERS_TURN_AFTER == 0:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.slurm import history
 from swarmd.gateways.slurm.attempts import Element, Phase, SlurmBatch
-from swarmd.gateways.slurm.listing import Listing
+from swarmd.gateways.slurm.listing import Listing, Row
 from swarmd.gateways.slurm.news import News
 from swarmd.gateways.slurm.options import SlurmOptions
 from swarmd.gateways.slurm.programs import Programs
@@ -89,7 +89,7 @@ class Conclusions:
             row = listing.row(runner)
             if outcome is not None:
                 self.conclude(element, outcome.status, outcome.reason)
-            elif row is not None and row.name == element.batch.batch_id and stage_of(row.state) not in FINAL:
+            elif row is not None and _is_of(row, element) and stage_of(row.state) not in FINAL:
                 self.followed[element] = runner, now + self._options.lost_after
             elif now >= until:
                 self.conclude(element, *ending_of(element).said)
@@ -132,3 +132,9 @@ class Conclusions:
         """Report what is known."""
         if self.news is not None:
             self.news.flush()
+
+
+def _is_of(row: Row, element: Element) -> bool:
+    """Whether a job is of an attempt's batch or, when no file tells which that was, of its swarm."""
+    batch = element.batch
+    return row.name == batch.batch_id or (not batch.batch_id and row.name.startswith(f"{batch.swarm.swarm_id}-"))

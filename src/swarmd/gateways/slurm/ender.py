@@ -32,6 +32,7 @@ class Ender:
         self._loop: asyncio.Task[None] | None = None
         self._more = asyncio.Event()
         self._heard = asyncio.Event()
+        self._is_closed = False
 
     def want(self, element: Element) -> None:
         """End it, as soon as Slurm can be reached and has it."""
@@ -78,7 +79,9 @@ class Ender:
 
     async def told(self, elements: list[Element]) -> None:
         """Wait until Slurm has heard that these are to end, however long that takes."""
-        while any(each.job_id and each.is_to_end and each.asked_at == NEVER for each in elements):
+        while not self._is_closed and any(
+            each.job_id and each.is_to_end and each.asked_at == NEVER for each in elements
+        ):
             await self._heard.wait()
 
     async def _until_all_are_gone(self) -> None:
@@ -97,6 +100,9 @@ class Ender:
                     await self._more.wait()
 
     async def close(self) -> None:
+        """Ask no more; nobody waits any longer."""
+        self._is_closed = True
+        self._heard.set()
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.wait((self._loop,))

@@ -73,6 +73,7 @@ class Finding:
                 self._conclusions.conclude(element, TaskStatus.REGISTERED, NOT_SUBMITTED)
         self._conclusions.flush()
         await self._conclusions.settle([Case(element, None) for element in quicker])
+        self._tracker.look_soon()  # some may be followed from now on
         return unstarted
 
 

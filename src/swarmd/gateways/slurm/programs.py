@@ -19,7 +19,7 @@ from swarmd.gateways.local.attempt import DAEMONS_OWN
 
 T = TypeVar("T")
 
-NEEDED = ("sbatch", "squeue", "scancel", "scontrol")
+NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
 SUBMISSIONS_AT_ONCE = 4
 """More would only wait in line at the controller."""
 THREADS = SUBMISSIONS_AT_ONCE + 4

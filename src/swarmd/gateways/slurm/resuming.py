@@ -90,6 +90,7 @@ class Resuming:
             _set(element, each)
             cases.append(Case(element, None, "nothing of it"))
         await self._conclusions.settle(cases)
+        self._tracker.look_soon()  # some may be followed from now on
 
     async def find_lost(self, known: SlurmBatch) -> None:
         """Look for a batch whose job numbers were not noted, and say of its tasks what became of them."""

@@ -51,7 +51,7 @@ echo "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID $SLURM_JOB_ID ${{SLURMD_NODEN
 (
 . {environment}
 export SWARM_ARRAY_ID={array_id} SWARM_TASK_ID="$swarmd_task" SWARM_ATTEMPT="$swarmd_attempt"
-export SWARM_TASK_NAME="$swarmd_name"
+export SWARM_TASK_NAME="$swarmd_name" PWD
 {trace}umask {umask}
 set -- "$swarmd_command"
 unset swarmd_task swarmd_attempt swarmd_name swarmd_command swarmd_start swarmd_status swarmd_try

@@ -21,6 +21,10 @@ from swarmd.gateways.slurm.script import BLOCK_BYTES, RECORD_BYTES, quoted, quot
 _ENVIRONMENT, _TASKS, _MANIFEST, _JOBS = "environment", "tasks", "manifest", "jobs"
 NOT_THE_SWARMS = ("SLURM_", "SBATCH_")
 """Variables of these beginnings are the job's own: those of a job that the client runs in would mislead its tasks."""
+THE_SHELLS = frozenset(
+    {"PWD", "OLDPWD", "IFS", "OPTIND", "LINENO", "PPID", "UID", "EUID", "SHELLOPTS", "BASHOPTS", "BASH_VERSINFO", "_"}
+)
+"""Variables that are the shell's own: some cannot be set, the others would change what commands mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class Spool:
         text = "".join(
             f"export {name}={quoted(value)}\n"
             for name, value in {**environment, "SWARM_ID": swarm_id}.items()
-            if not name.startswith(NOT_THE_SWARMS)
+            if not name.startswith(NOT_THE_SWARMS) and name not in THE_SHELLS
         ).encode("utf-8", "surrogateescape")
         digest = hashlib.sha256(text).hexdigest()[:16]
         path = self.folder / folder_name(swarm_id) / f"{_ENVIRONMENT}-{digest}"

@@ -164,8 +164,7 @@ class Tracker:
     async def _look(self) -> bool:
         """Look once. Returns whether Slurm answered."""
         new, self._new = self._new, set()
-        names = {element.batch.batch_id for element in self._elements.values()} | self._sought.keys()
-        answer = await self._programs.call("squeue", *list_arguments(_user(), sorted(names)))
+        answer = await self._programs.call("squeue", *list_arguments(_user(), self._names()))
         if not answer.is_good:
             self._new |= new
             self._warn(answer.why)
@@ -180,6 +179,12 @@ class Tracker:
             raise
         await self._site.refresh()
         return True
+
+    def _names(self) -> list[str]:
+        """Those of all batches that are followed or looked for; none when all jobs of the user are to be listed."""
+        elements = (*self._elements.values(), *self._conclusions.followed)
+        names = {element.batch.batch_id for element in elements} | self._sought.keys()
+        return [] if "" in names else sorted(names)
 
     def _warn(self, why: str) -> None:
         now = asyncio.get_running_loop().time()
