@@ -120,6 +120,10 @@ class TaskBook:
         """Whether the server has, or may have, anything of the swarm."""
         return bool(self.entries)
 
+    def calls(self) -> int:
+        """Of how many attempts it is not known yet whether the server has them."""
+        return sum(entry.phase is Phase.CALLED for entry in self.entries.values())
+
     # -- queueing --------------------------------------------------------------------------------------------------
 
     def begin_call(self, task_ids: Sequence[int], attempts: Sequence[int]) -> Division:
@@ -243,10 +247,10 @@ class TaskBook:
             elif status in FINAL:
                 for task_id in known:
                     news.add(status, task_id, self.entries.pop(task_id).attempt)
-                self._elsewhere.difference_update(ids)
+                self._ended_elsewhere(ids)
             elif status in QUEUEABLE:
                 ambiguous |= self._over(number, status, known, news)
-                self._elsewhere.difference_update(ids)
+                self._ended_elsewhere(ids)
             elif status == _TRANSIENT:
                 for task_id in known:
                     self.entries[task_id].status = status
@@ -271,6 +275,10 @@ class TaskBook:
             others = {task_id for task_id in others if self._settled.get(task_id, 0) <= number}
         self._elsewhere |= others
         return sorted(others & self._cancelled)
+
+    def _ended_elsewhere(self, task_ids: Sequence[int]) -> None:
+        if self._elsewhere:  # there may be a million of them
+            self._elsewhere.difference_update(task_ids)
 
     def _over(self, number: int, status: str, known: Iterable[int], news: News) -> bool:
         """Attempts that may be over. Gives whether it cannot be said of some."""

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 
 class JobmonGateway(ServerGateway):
-    """A swarm names its server and its run in `gateway_options` (`settings.read_options`)."""
+    """Queues the tasks of a workflow run at Jobmon's server, whose distributor runs them.
+
+    A swarm names its server and its run in `gateway_options` (`settings.read_options`).
+    """
 
     name = "jobmon"
     capabilities = Capabilities(can_find=True, can_cancel=True)

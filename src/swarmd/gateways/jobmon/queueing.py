@@ -14,7 +14,7 @@ from swarmd.gateways.contract import (
     Refusal,
 )
 from swarmd.gateways.jobmon.binding import Binding, Bound, NoSuchQueueError
-from swarmd.gateways.jobmon.book import News, Statuses, TaskBook
+from swarmd.gateways.jobmon.book import Division, News, Statuses, TaskBook
 from swarmd.gateways.jobmon.failures import CallError, LostError, NotDoneError, RefusedError
 from swarmd.gateways.jobmon.life import task_status_in_words
 from swarmd.gateways.jobmon.server import JobmonServer
@@ -31,6 +31,8 @@ class _Doubt:
     """Those that it was made for."""
     over_at: float
     """When it can no longer be under way."""
+    unknown: Sequence[int] = ()
+    """Those of the batch that the server does not know: no call was made for them."""
 
 
 class Queueing:
@@ -84,15 +86,14 @@ class Queueing:
         self.array_ids.add(batch.array_id)
         if division.taken_over:
             self._syncing.hurry(full=True)
-        refusals = []
-        if division.unknown:
-            refusals.append(Refusal(division.unknown, "Jobmon's server does not know the task", permanent=True))
+        refusals = _unknown(division.unknown)
         if division.to_queue:
-            refusals += await self._call(batch, bound, division.to_queue)
+            refusals += await self._call(batch, bound, division)
         return QueueOutcome(refusals)
 
-    async def _call(self, batch: Batch, bound: Bound, task_ids: list[int]) -> list[Refusal]:
+    async def _call(self, batch: Batch, bound: Bound, division: Division) -> list[Refusal]:
         """Queue by a call. Raises OutcomeUnknownError when its answer is lost."""
+        task_ids = division.to_queue
         try:
             statuses = await self._server.queue_tasks(
                 batch.array_id,
@@ -106,10 +107,10 @@ class Queueing:
             self._book.not_called(task_ids)
             return [Refusal(task_ids, str(error), permanent=isinstance(error, RefusedError))]
         except LostError as error:
-            self._doubt(batch, task_ids)
+            self._doubt(batch, division)
             raise OutcomeUnknownError(str(error)) from error
         except BaseException:
-            self._doubt(batch, task_ids)
+            self._doubt(batch, division)
             raise
         answered = self._book.answered(task_ids, statuses)
         self._tell(answered.news)
@@ -122,9 +123,9 @@ class Queueing:
 
     # -- calls whose answer was lost -------------------------------------------------------------------------------
 
-    def _doubt(self, batch: Batch, task_ids: Sequence[int]) -> None:
+    def _doubt(self, batch: Batch, division: Division) -> None:
         over_at = asyncio.get_running_loop().time() + self._settings.doubt_seconds
-        self._doubts[batch.batch_id] = _Doubt(batch.array_id, task_ids, over_at)
+        self._doubts[batch.batch_id] = _Doubt(batch.array_id, division.to_queue, over_at, division.unknown)
         self._blocked[batch.array_id] = over_at
 
     def _block(self, array_id: int) -> str:
@@ -150,8 +151,11 @@ class Queueing:
         self._unblock(batch.array_id)
         if not found.carried_out:
             return FindOutcome(Found.NOT_QUEUED)
-        refusals = [Refusal(found.not_queued, "Jobmon's server has not queued it, or its attempt is over already")]
-        return FindOutcome(Found.QUEUED, refusals if found.not_queued else ())
+        refusals = _unknown(doubt.unknown)
+        if found.not_queued:
+            why = "Jobmon's server has not queued it, or its attempt is over already"
+            refusals.append(Refusal(found.not_queued, why))
+        return FindOutcome(Found.QUEUED, refusals)
 
     def _earlier_doubt(self, batch: Batch) -> _Doubt:
         """A batch that an earlier daemon began to queue."""
@@ -164,6 +168,10 @@ class Queueing:
     def _unblock(self, array_id: int) -> None:
         if all(doubt.array_id != array_id for doubt in self._doubts.values()):
             self._blocked.pop(array_id, None)
+
+
+def _unknown(task_ids: Sequence[int]) -> list[Refusal]:
+    return [Refusal(task_ids, "Jobmon's server does not know the task", permanent=True)] if task_ids else []
 
 
 def _not_queued(status: str) -> str:

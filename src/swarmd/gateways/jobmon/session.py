@@ -85,6 +85,8 @@ class JobmonSession:
         self._ending = asyncio.Lock()
         self._was_cancelled = False
         self._has_queued = False
+        self._last_status = ""
+        """What the run was to have at its end."""
         self._is_closed = False
 
     @property
@@ -129,7 +131,7 @@ class JobmonSession:
 
     async def queue_batch(self, batch: Batch) -> QueueOutcome | None:
         """As `ServerGateway` has it, like the other methods with names from there."""
-        self._has_queued = True
+        self._has_queued, self._last_status = True, ""
         return await self._queueing.queue(batch)
 
     async def find_batch(self, batch: Batch) -> FindOutcome:
@@ -143,6 +145,7 @@ class JobmonSession:
             self._has_queued = True
             self._book.resume(batch.task_ids.tolist(), batch.attempts.tolist())
             self._queueing.array_ids.add(batch.array_id)
+        self._was_cancelled |= bool(cancelled)
         for batch in cancelled:
             self._book.cancel(batch.task_ids.tolist(), batch.attempts.tolist())
         self._syncing.hurry(full=True)
@@ -165,15 +168,19 @@ class JobmonSession:
                 await self._end_what_is_left()
             wanted = life.last_status(self.status, succeeded=succeeded, cancelled=self._was_cancelled)
             if wanted:
+                self._last_status = wanted
                 await self._set_status(wanted)
 
     async def remove(self) -> None:
-        """The swarm is gone. A run of which something was queued and that is not over is stopped, with its tasks."""
+        """The swarm is gone. A run of which something was queued and that is not over is stopped, with its tasks.
+
+        One that had come to its end, which could not be set, gets the status that it was to have.
+        """
         try:
             async with asyncio.timeout(PATIENCE_SECONDS), self._ending:
                 if self._has_queued and self.status not in life.OVER:
                     await self._end_what_is_left()
-                    await self._set_status("S" if self.status == "R" else "E")
+                    await self._set_status(self._last_status or ("S" if self.status == "R" else "E"))
         except (CallError, TimeoutError) as error:
             log.warning("the run could not be stopped", swarm=self.swarm_id, error=str(error))
         finally:
@@ -282,6 +289,7 @@ class JobmonSession:
                     terminate_at = loop.time() + TERMINATE_SECONDS
                 statuses = await self._syncing.all_statuses()
                 left = sum(len(statuses.get(status, ())) for status in life.active_statuses(self.status))
+                left += self._book.calls()  # what is on its way would be queued in a run that nobody has any more
                 if left and loop.time() >= until:
                     log.warning("the run is let go of with tasks that have not ended", swarm=self.swarm_id, tasks=left)
                 if not left or loop.time() >= until:

@@ -126,13 +126,14 @@ class Syncing:
 
     async def _rest(self, seconds: float | None) -> None:
         """Wait so long; when something changes meanwhile only for a quick pause, and not at all for those who wait."""
-        rested = asyncio.get_running_loop().time()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._hurry.wait()
-        except TimeoutError:
-            return
-        left = rested + self._settings.fastest_sync_seconds - asyncio.get_running_loop().time()
-        if left > 0 and not self._waiting:
+        begun = asyncio.get_running_loop().time()
+        quick = begun + self._settings.fastest_sync_seconds
+        until = None if seconds is None else begun + seconds
+        while not self._waiting:
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._hurry.wait()
+            except TimeoutError:
+                return
             self._hurry.clear()
-            await self._rest(left)
+            until = quick if until is None else min(until, quick)  # however often something changes

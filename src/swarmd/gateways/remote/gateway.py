@@ -39,7 +39,7 @@ LINGER_SECONDS = 30.0
 
 
 class RemoteGateway(ServerGateway):
-    """Calls engines, and passes on what they tell.
+    """Hands batches to an engine of your own: any program that serves GatewayService.
 
     News is durable here before an engine may forget it; an engine that is away is no trouble, its swarms wait.
     """

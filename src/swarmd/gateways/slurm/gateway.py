@@ -48,7 +48,10 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class SlurmGateway(ServerGateway):
-    """Runs batches as job arrays. Jobs of a swarm with a token go on without the daemon; `resume` takes them up."""
+    """Runs batches as job arrays of a Slurm cluster.
+
+    Jobs of a swarm with a token go on without the daemon; `resume` takes them up.
+    """
 
     name = "slurm"
     capabilities = Capabilities(can_find=True, can_cancel=True)
