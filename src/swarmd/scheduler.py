@@ -19,7 +19,7 @@ from swarmd.core.errors import StorageError
 from swarmd.core.model import MAX_REASON_BYTES
 from swarmd.core.state import SwarmState
 from swarmd.core.status import TaskStatus
-from swarmd.core.update import StateUpdate, TaskStatuses
+from swarmd.core.update import StateUpdate, StatusGroup, TaskStatuses
 from swarmd.gateways.contract import (
     BatchRefusedError,
     FindOutcome,
@@ -291,8 +291,10 @@ class Scheduler:
 
     async def _end_cancelled(self, batch: Batch) -> None:
         """Tasks that were cancelled while their batch was being queued: the engine has them now, so tell it."""
+        if not self._gateway.capabilities.can_cancel:
+            return
         places = self._state.cancelled_in(batch)
-        if len(places) and self._gateway.capabilities.can_cancel:
+        if len(places):
             ids, attempts = batch.task_ids[places].tolist(), batch.attempts[places].tolist()
             try:
                 await self._gateway.cancel_tasks(batch.swarm_id, ids, attempts, "cancelled while it was being queued")
@@ -359,7 +361,18 @@ def _decision(batch: Batch, answer: QueueOutcome | FindOutcome) -> _Decision:
         raise OutcomeUnknownError(f"the gateway's answer cannot be read: {_described(error)}") from error
 
 
+def _all_taken(batch: Batch) -> _Decision:
+    """The usual outcome."""
+    group = StatusGroup(TaskStatus.QUEUED, batch.task_ids, batch.attempts)
+    outcome = _Outcomes([BatchResult(TaskStatuses([group]), len(batch), batch.array_id, batch.batch_id)])
+    outcome.batches.append(batch)
+    outcome.groups.append(group)
+    return outcome, []
+
+
 def _outcome_of(batch: Batch, refusals: Sequence[Refusal]) -> _Decision:
+    if not refusals:
+        return _all_taken(batch)
     outcome, statuses = _Outcomes(), TaskStatuses()
     taken = np.ones(len(batch), dtype=np.bool_)
     coming_back: list[int] = []

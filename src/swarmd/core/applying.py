@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from swarmd.core.batch import Batch
 from swarmd.core.change import Change, Ignored
 from swarmd.core.errors import InvalidInputError, NotFoundError
 from swarmd.core.history import UNKNOWN_RESOURCES, History
@@ -68,6 +69,15 @@ def resolve(table: Table, update: StateUpdate) -> ResolvedUpdate:
         limits[row] = limit
     queue_limits = check_queue_limits(update.queue_limits)
     return ResolvedUpdate(groups, limits, _run_status(update.workflow_run_status), queue_limits)
+
+
+def resolved_of(batch: Batch, update: StateUpdate) -> ResolvedUpdate | None:
+    """The same for news of just this batch as a whole, whose rows are known; None for any other."""
+    groups = update.task_statuses.groups
+    if len(groups) != 1 or groups[0].task_ids is not batch.task_ids or groups[0].attempts is not batch.attempts:
+        return None
+    group = ResolvedGroup(groups[0].status, batch.rows, batch.attempts, groups[0].reason)
+    return ResolvedUpdate([group], {}, None, [])
 
 
 def _run_status(text: str | None) -> RunStatus | None:

@@ -6,6 +6,7 @@ journal does that tells again what was taken; both leave the same state behind.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from swarmd.core.history import History
 from swarmd.core.ids import ABSENT, Int64s, Rows
 from swarmd.core.status import Code, TaskStatus
 from swarmd.core.table import Int32s, Table, Times
+
+# Bound once: this Python looks a member of an enum up anew each time.
+_REGISTERED, _RESERVED, _QUEUED = Code.REGISTERED, Code.RESERVED, Code.QUEUED
 
 SWEPT_PER_BATCH = 2
 """How many of the batches that were handed out are looked at when another one is: so they never pile up."""
@@ -77,12 +81,12 @@ class Reservations:
     def _reserve(self, batch_id: str, rows: Rows, seqs: Int64s, request_id: str, at: float) -> Batch:
         table = self._table
         before = table.queued_at[rows]
-        table.status[rows] = Code.RESERVED
+        table.status[rows] = _RESERVED
         table.attempt[rows] += 1
         table.queued_at[rows] = at
         batch = batch_of(table, self._swarm_id, batch_id, rows, seqs)
         array_row = int(table.array_rows(rows[:1])[0])
-        table.usage.move_same(array_row, Code.REGISTERED, Code.RESERVED, len(rows))
+        table.usage.move_same(array_row, _REGISTERED, _RESERVED, len(rows))
         table.queue.refresh(array_row, has_room=table.usage.has_room(array_row))
         self.count += 1
         self.open[batch_id] = OpenBatch(batch, at, request_id=request_id, queued_before=before)
@@ -108,10 +112,10 @@ class Reservations:
         """Its outcome is that whoever ticked has it."""
         known = self.open.pop(batch.batch_id, None)
         if known is not None:
-            for batch_id in list(self.handed_out)[:SWEPT_PER_BATCH]:
+            for batch_id in list(islice(self.handed_out, SWEPT_PER_BATCH)):
                 if not len(self.without_news(self.handed_out[batch_id].batch)):
                     del self.handed_out[batch_id]
-            self.handed_out[batch.batch_id] = replace(known, queued_before=None)
+            self.handed_out[batch.batch_id] = OpenBatch(batch, known.taken_at, request_id=known.request_id)
 
     def doubt(self, batch: Batch, why: str) -> None:
         """Nobody knows its outcome."""
@@ -149,11 +153,11 @@ class Reservations:
 
     def still_reserved(self, batch: Batch) -> Rows:
         """The places of those of its tasks that no news has reached."""
-        return self._still(batch, Code.RESERVED)
+        return self._still(batch, _RESERVED)
 
     def without_news(self, batch: Batch) -> Rows:
         """Of a batch that was handed out: the places of those of its tasks that nobody has reported anything of."""
-        return self._still(batch, Code.QUEUED)
+        return self._still(batch, _QUEUED)
 
     def _still(self, batch: Batch, code: Code) -> Rows:
         same = self._table.status[batch.rows] == code

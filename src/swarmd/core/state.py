@@ -224,7 +224,7 @@ class SwarmState:
         if len(done):
             ends = np.cumsum(plan.upstream_counts)
             table_rows = plan.first_row + np.searchsorted(ends, done, side="right")
-            np.subtract.at(table.upstreams_left, table_rows, 1)
+            np.subtract.at(table.upstreams_left, table_rows, np.int32(1))
 
     # -- scheduling ------------------------------------------------------------------------------------------------
 

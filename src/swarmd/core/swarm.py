@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from swarmd.core.applying import resolved_of
 from swarmd.core.batch import Batch
 from swarmd.core.change import Change
 from swarmd.core.columns import TaskColumns
@@ -196,7 +197,11 @@ class Swarm:
                 self.state.reservations.hand_out(known.batch)
             else:
                 self.state.settle(known.batch)
-        change = self.state.apply_update(event.update, at=at)
+        resolved = None if known is None else resolved_of(known.batch, event.update)
+        if resolved is None:
+            change = self.state.apply_update(event.update, at=at)
+        else:
+            change = self.state.apply_resolved(event.update, resolved, at=at)
         change.newly_ready_count += came_back
         return change
 

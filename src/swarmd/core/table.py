@@ -22,6 +22,8 @@ from swarmd.core.text import TextColumn
 from swarmd.core.usage import Codes, Usage
 
 Int32s = NDArray[np.int32]
+_ONE = np.int32(1)
+"""`ufunc.at` is many times as slow with a number of another type."""
 Times = NDArray[np.float64]
 
 TASK_BYTES = 32
@@ -121,13 +123,16 @@ class Table:
     def move(self, rows: Rows, new: Code, at: float) -> None:
         """Tasks stand in a new code: columns, counts and lanes follow. Tasks that were ready leave their lanes."""
         waiting = rows[self.queue.ready_seq[rows] != 0]
-        if len(waiting):
-            self.queue.remove(waiting, self.lanes)
         array_rows = self.array_rows(rows)
+        arrays = distinct(array_rows)
+        had_room = self.usage.have_room(arrays)
         self.usage.move(array_rows, self.status[rows], new)
         self.status[rows] = new
         self.changed_at[rows] = at
-        self.refresh(array_rows)
+        changed = arrays[had_room != self.usage.have_room(arrays)]
+        if len(waiting):
+            changed = np.concatenate((changed, self.queue.remove(waiting, self.lanes)))
+        self.refresh(changed)
 
     def make_ready_sorted(self, ready: SortedByLane, first_row: int, lane_rows: Rows) -> None:
         """The ready tasks of a load, from `first_row` on, enter their lanes."""
@@ -146,7 +151,7 @@ class Table:
         downstreams = self.downstreams.of(rows)
         if not len(downstreams):
             return downstreams
-        np.subtract.at(self.upstreams_left, downstreams, 1)
+        np.subtract.at(self.upstreams_left, downstreams.astype(np.intp), _ONE)
         freed = downstreams[(self.upstreams_left[downstreams] == 0) & (self.status[downstreams] == Code.REGISTERED)]
         freed = distinct(freed)
         return self.make_ready(freed[self.queue.ready_seq[freed] == 0])
@@ -154,13 +159,15 @@ class Table:
     def hold_downstreams(self, rows: Rows) -> None:
         """These tasks are DONE no more: what follows them waits again, and leaves its lane if it was in one."""
         downstreams = self.downstreams.of(rows)
-        np.add.at(self.upstreams_left, downstreams, 1)
+        np.add.at(self.upstreams_left, downstreams.astype(np.intp), _ONE)
         waiting = distinct(downstreams[self.queue.ready_seq[downstreams] != 0])
         if len(waiting):
             self.refresh(self.queue.remove(waiting, self.lanes))
 
     def refresh(self, array_rows: Rows) -> None:
         """The lanes or the room of these arrays may have changed: let the queue know."""
+        if not len(array_rows):
+            return
         changed = distinct(array_rows)
         for array_row, has_room in zip(changed.tolist(), self.usage.have_room(changed).tolist(), strict=True):
             self.queue.refresh(array_row, has_room=has_room)

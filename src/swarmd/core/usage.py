@@ -14,6 +14,8 @@ from swarmd.core.status import ACTIVE_CODES, STANDING_CODES, Code
 Codes = NDArray[np.uint8]
 
 UNLIMITED = MAX_COUNT
+_DENSE = 4
+_ONE = np.int32(1)
 FIRST_ACTIVE, LAST_ACTIVE = ACTIVE_CODES[0], ACTIVE_CODES[-1]
 
 
@@ -48,20 +50,45 @@ class Usage:
 
     def move(self, array_rows: Rows, old: Codes, new: Code) -> None:
         """Tasks of these arrays went from their old codes to one new code."""
-        if len(array_rows) == 1:
-            self.move_same(int(array_rows[0]), int(old[0]), int(new), 1)
+        if not len(array_rows):
             return
-        places = array_rows.astype(np.int64) * STANDING_CODES
-        np.subtract.at(self._counts, places + old, 1)
-        np.add.at(self._counts, places + int(new), 1)
-        was_active = (old >= FIRST_ACTIVE) & (old <= LAST_ACTIVE)
-        if FIRST_ACTIVE <= new <= LAST_ACTIVE:
-            np.add.at(self._active, array_rows[~was_active], 1)
+        first, last = int(array_rows.min()), int(array_rows.max())
+        by_code = np.bincount(old, minlength=STANDING_CODES).tolist()
+        if first == last:  # what a batch is
+            for code, count in enumerate(by_code):
+                if count:
+                    self.move_same(first, code, int(new), count)
+            return
+        if last - first < _DENSE * len(array_rows):
+            self._count_dense(first, last, array_rows - first, old, int(new))
         else:
-            np.subtract.at(self._active, array_rows[was_active], 1)
-        for code, count in enumerate(np.bincount(old, minlength=STANDING_CODES).tolist()):
+            self._count_scattered(array_rows.astype(np.intp), old, int(new))
+        for code, count in enumerate(by_code):
             self.totals[code] -= count
         self.totals[new] += len(array_rows)
+
+    def _count_dense(self, first: int, last: int, places: Rows, old: Codes, new: int) -> None:
+        """Arrays that lie close together: counted aside, then added up. Several times as fast."""
+        size = last - first + 1
+        flat = np.bincount(places * np.int32(STANDING_CODES) + old, minlength=size * STANDING_CODES)
+        gone = flat.astype(np.int32).reshape(-1, STANDING_CODES)
+        came = gone.sum(axis=1, dtype=np.int32)
+        counts = self._counts[first * STANDING_CODES : (last + 1) * STANDING_CODES].reshape(-1, STANDING_CODES)
+        counts -= gone
+        counts[:, new] += came
+        was_active = gone[:, FIRST_ACTIVE : LAST_ACTIVE + 1].sum(axis=1, dtype=np.int32)
+        self._active[first : last + 1] += (came if FIRST_ACTIVE <= new <= LAST_ACTIVE else 0) - was_active
+
+    def _count_scattered(self, array_rows: NDArray[np.intp], old: Codes, new: int) -> None:
+        """Any arrays. `at` is quick only where the types are those that it needs."""
+        places = array_rows * STANDING_CODES
+        np.subtract.at(self._counts, places + old, _ONE)
+        np.add.at(self._counts, places + new, _ONE)
+        was_active = (old >= FIRST_ACTIVE) & (old <= LAST_ACTIVE)
+        if FIRST_ACTIVE <= new <= LAST_ACTIVE:
+            np.add.at(self._active, array_rows[~was_active], _ONE)
+        else:
+            np.subtract.at(self._active, array_rows[was_active], _ONE)
 
     def move_same(self, array_row: int, old: int, new: int, count: int) -> None:
         """The same for `count` tasks of one array that all stood alike: what a batch does, without arrays."""

@@ -55,6 +55,8 @@ FULL_ANSWER_BYTES = 2 * 1024 * 1024
 """About so much of an answer says what to run: half of what clients of gRPC take in one message by default."""
 TICK_TASKS = 100_000
 """About how many tasks one tick of a client queues at most, so that its answer fits into a message."""
+HANDED_OUT_AT_ONCE = 50
+"""So many batches are written down together where no engine is called."""
 LOAD_PART_BYTES = 4 * 1024 * 1024
 """About how much of a load is written down at once: others wait for it."""
 TASK_BYTES = 64
@@ -110,7 +112,8 @@ class HostedSwarm:
         self._clock = clock
         hands_out = gateway.capabilities.hands_out
         book = JournaledBook(swarm, self.journal, self._note, clock, hands_out=hands_out, came_back=self.wake)
-        self.scheduler = Scheduler(gateway, self.state, max_in_flight=self.limits.max_in_flight, book=book)
+        in_flight = HANDED_OUT_AT_ONCE if hands_out else self.limits.max_in_flight
+        self.scheduler = Scheduler(gateway, self.state, max_in_flight=in_flight, book=book)
         self.feed = feed or Feed(max_watchers=self.limits.max_watchers, max_behind_bytes=self.limits.max_queued_bytes)
         self.ticks: RequestLog[bytes] = RequestLog(self._answered_tick)
         self.loads: RequestLog[LoadAnswer] = RequestLog(self._answered_load)

@@ -3,13 +3,13 @@
 import pytest
 
 from swarmd.core.errors import InvalidInputError
-from swarmd.core.model import TaskResources
+from swarmd.core.model import MAX_RUNTIME_SECONDS, TaskResources
 from swarmd.gateways.catalogue import GatewayContext
 from swarmd.gateways.contract import SwarmInfo
 from swarmd.gateways.slurm import made
 from swarmd.gateways.slurm.attempts import ranges
 from swarmd.gateways.slurm.options import SlurmOptions, SwarmChoices
-from swarmd.gateways.slurm.programs import Answer
+from swarmd.gateways.slurm.programs import Answer, Programs
 from swarmd.gateways.slurm.refusals import Failure, failure_of
 from swarmd.gateways.slurm.requests import (
     FORBIDDEN,
@@ -41,6 +41,12 @@ def test_runtimes_are_rounded_up_to_minutes(seconds: float, minutes: int):
     assert f"--time={minutes}" in asked(runtime_seconds=seconds)
 
 
+@pytest.mark.parametrize("seconds", [68 * 366 * 86_400, 60 * 71_582_789, MAX_RUNTIME_SECONDS])
+def test_very_long_runtimes_stay_what_slurm_can_count(seconds: float):
+    """Slurm counts seconds in 31 bits: of 71582789 minutes it makes one."""
+    assert "--time=5256000" in asked(runtime_seconds=seconds)
+
+
 @pytest.mark.parametrize("name", [*FORBIDDEN, *OWN_FIELDS])
 def test_options_that_would_break_the_contract_are_refused_by_name(name: str):
     for given in (name, f"--{name}", name[:3]):
@@ -53,6 +59,7 @@ def test_options_that_would_break_the_contract_are_refused_by_name(name: str):
     [
         *(("J", "x"), ("-J", "x"), ("-a", "0-3"), ("", "x"), ("nice=3 --wrap", ""), ("Nice", "3"), ("a b", "")),
         *(("nice", "1\n2"), ("nice", "\0"), ("constraint", ""), ("account", "")),
+        *(("mail-user", ""), ("begin", ""), ("nodes", "")),
     ],
 )
 def test_what_is_no_long_option_with_its_value_is_refused(name: str, value: str):
@@ -91,7 +98,9 @@ def test_others_are_passed_on():
         ("Batch job submission failed: Invalid account or account/partition combination specified", Failure.NEVER),
         ("sbatch: unrecognized option '--foo=3'", Failure.NEVER),
         ("Invalid --time specification", Failure.NEVER),
-        ("something that nobody has seen before", Failure.NOT_NOW),
+        ("Batch job submission failed: Protocol authentication error", Failure.UNKNOWN),
+        ("Batch job submission failed: Unspecified error", Failure.NOT_NOW),
+        ("something that nobody has seen before", Failure.UNKNOWN),
     ],
 )
 def test_what_sbatch_says_when_it_fails(words: str, failure: Failure):
@@ -101,6 +110,20 @@ def test_what_sbatch_says_when_it_fails(words: str, failure: Failure):
 def test_an_sbatch_that_was_killed_may_have_submitted():
     assert failure_of(Answer(None)) is Failure.UNKNOWN
     assert failure_of(Answer(-9, err="sbatch: error: Invalid partition name specified")) is Failure.UNKNOWN
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+async def test_an_sbatch_that_cannot_be_started_refuses_nothing_for_good(tmp_path, monkeypatch, what: str):
+    """Its file system may be away for a minute; the system's words for that are like Slurm's for wrong requests."""
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text("#!/nowhere/at/all\n")
+    sbatch.chmod(0o700)
+    if what == "folder":
+        monkeypatch.setattr(Programs, "_found", lambda *_: str(tmp_path))  # "Permission denied"
+    programs = Programs(tmp_path)
+    answer = await programs.submit([], "")
+    programs.close()
+    assert failure_of(answer) is Failure.NOT_NOW
 
 
 def test_numbers_are_written_as_slurm_writes_them():

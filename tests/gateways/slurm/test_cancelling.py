@@ -2,9 +2,11 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.contract import SwarmInfo
+from swarmd.gateways.slurm.programs import Answer
 from tests.gateways.recording import ENDS, SWARM, batch_of, eventually, file_with_text
 from tests.gateways.slurm.cluster import Cluster
 from tests.gateways.slurm.engine import calls_of, slurm_engine, wrapped_programs
@@ -143,3 +145,38 @@ async def test_jobs_of_a_swarm_in_memory_end_with_the_gateway(cluster: Cluster, 
         await engine.queue("sleep 100")
         await engine.record.running(1)
     await eventually(lambda: not waiting(cluster))
+
+
+async def test_many_cancellations_hold_up_neither_looks_nor_submissions(cluster: Cluster, tmp_path: Path):
+    go = tmp_path / "go"
+    bin_directory = wrapped_programs(
+        tmp_path / "bin", scancel=f'until [ -e {go} ]; do sleep 0.1; done; exec "$real" "$@"'
+    )
+    async with slurm_engine(cluster, tmp_path, bin_directory=bin_directory) as engine:
+        for task_id in range(1, 13):
+            await engine.queue("sleep 100", first_id=task_id)
+        cancelling = asyncio.create_task(engine.cancel(*range(1, 13)))
+        await eventually(lambda: len(calls_of(bin_directory, "scancel")) == 2)
+        assert await engine.gateway._tracker.next_look()
+        await engine.queue("true", first_id=20)
+        assert await engine.ends(20) == [(TaskStatus.DONE, "")]
+        assert not cancelling.done()
+        go.touch()
+        await cancelling
+
+
+async def test_a_cancellation_is_tried_again_whatever_goes_wrong(cluster: Cluster, tmp_path: Path):
+    async with slurm_engine(cluster, tmp_path) as engine:
+        await engine.queue("sleep 100")
+        programs = engine.gateway._programs
+        call, failed = programs.call, []
+
+        async def failing(name: str, *arguments: str, **options: Any) -> Answer:
+            if name == "scancel" and not failed:
+                failed.append(name)
+                raise RuntimeError("can't start new thread")
+            return await call(name, *arguments, **options)
+
+        programs.call = failing  # type: ignore[method-assign]
+        await engine.cancel(1)
+        assert failed

@@ -12,7 +12,7 @@ from swarmd.gateways.slurm.history import Past, from_completions, read_accounts
 from swarmd.gateways.slurm.listing import list_arguments, read_listing
 from swarmd.gateways.slurm.options import SwarmChoices
 from swarmd.gateways.slurm.programs import Programs
-from swarmd.gateways.slurm.settling import Case, Outcome, settle
+from swarmd.gateways.slurm.settling import Case, Outcome, settle, with_past
 from swarmd.gateways.slurm.site import Site, read_facts, read_limits, seconds_of
 from swarmd.gateways.slurm.states import STAGES, Stage, is_held_after_failed_launch, stage_of
 from swarmd.gateways.slurm.status_file import Status, claimed, read_status
@@ -222,6 +222,7 @@ STARTED = "12_3 15 n1\n"
         (f"{STARTED}3\n", Stage.FAILED, 3, E),
         (STARTED, Stage.FAILED, -9, E),
         (None, Stage.FAILED, 119, E),
+        (STARTED, Stage.DONE, 0, D),
         (f"{STARTED}3\n", None, None, E),
         (None, None, None, G),
     ],
@@ -250,6 +251,31 @@ def test_what_slurm_has_forgotten_is_waited_for_and_what_it_has_killed_is_not(el
     assert settle(Case(element, Stage.CANCELLED, "CANCELLED", -15)) == Outcome(G, "requeued")
     element.ending = Ending(G, "requeued")
     assert settle(Case(element, Stage.CANCELLED, "CANCELLED", 0)) == Outcome(G, "requeued")
+
+
+def test_a_status_file_whose_first_line_is_not_seen_yet_is_waited_for(element: Element):
+    """A node may keep what it wrote to itself for half a minute, while the file is open."""
+    element.status_file.write_text("")
+    assert settle(Case(element, Stage.FAILED, "FAILED", 125)).follow == "12_3"
+    unwritable = settle(Case(element, Stage.FAILED, "FAILED", 124))
+    assert unwritable == Outcome(E, "its output could not be written on its node")
+    element.ending = Ending(G, "requeued", has_killed=False)
+    assert settle(Case(element, Stage.CANCELLED, "CANCELLED", 0)).follow == "12_3"
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "PENDING", "REQUEUED", "something new"])
+def test_records_that_do_not_speak_of_an_end_say_nothing(element: Element, state: str):
+    """Accounts say for ever that what was lost with a controller runs, and can be behind."""
+    case = Case(element, None, "nothing of it")
+    assert with_past(case, Past(state, 0)) == case
+    element.status_file.write_text(STARTED)
+    assert settle(with_past(case, Past(state, 0))).follow == "12_3"
+    assert with_past(case, Past("COMPLETED", 0)).stage is Stage.DONE
+
+
+def test_what_left_the_queue_is_waited_for_while_its_status_file_cannot_be_reached(element: Element):
+    element.status_file.symlink_to("/nowhere/at/all")
+    assert settle(Case(element, None)).follow == "12_3"
 
 
 def test_a_status_file_that_cannot_be_made_is_said(element: Element):

@@ -6,14 +6,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from swarmd.core.batch import Batch
 from swarmd.core.status import Code, TaskStatus
-from swarmd.gateways.contract import Found
+from swarmd.gateways.contract import Found, SwarmInfo
 from swarmd.gateways.slurm.submitting import batch_record
 from tests.gateways.recording import SWARM, batch_of, eventually
 from tests.gateways.slurm.cluster import Cluster
-from tests.gateways.slurm.engine import Engine, slurm_engine
+from tests.gateways.slurm.engine import TOKEN, Engine, slurm_engine
 
 D, E, G = TaskStatus.DONE, TaskStatus.ERROR_RECOVERABLE, TaskStatus.REGISTERED
 
@@ -119,6 +120,32 @@ async def test_without_batch_files_the_status_files_tell(cluster: Cluster, tmp_p
         ends = await engine.ends(1, 2, 3)
         assert ends[:2] == [(D, ""), (E, "exit code 3")]
         assert ends[2][0] is G
+
+
+@pytest.mark.parametrize("what_is_there", ["nothing", "something else"])
+async def test_nothing_is_said_of_jobs_while_the_shared_file_system_is_away(
+    cluster: Cluster, tmp_path: Path, what_is_there: str
+):
+    """A login node can start its daemon before it has mounted everything."""
+    shared = tmp_path / "shared"
+    swarm = SwarmInfo(SWARM, token=TOKEN, working_directory=tmp_path)
+    async with slurm_engine(cluster, shared, swarm=swarm) as engine:
+        batch = await engine.queue("echo ran >>ran; until [ -e go ]; do sleep 0.1; done")
+        await eventually((tmp_path / "ran").exists)
+    shared.rename(tmp_path / "elsewhere")
+    if what_is_there == "something else":
+        shared.mkdir()
+        (shared / "batches").write_text("no folder")
+    async with slurm_engine(cluster, shared, swarm=swarm) as engine:
+        with pytest.raises(OSError, match=r"is not there, so nobody knows|Not a directory"):
+            await engine.gateway.resume([unnamed(batch)])
+        assert not engine.record.news
+        shutil.rmtree(shared, ignore_errors=True)
+        (tmp_path / "elsewhere").rename(shared)
+        await engine.gateway.resume([unnamed(batch)])
+        (tmp_path / "go").touch()
+        assert await engine.ends(1) == [(D, "")]
+        assert (tmp_path / "ran").read_text() == "ran\n"
 
 
 async def test_a_second_submission_of_a_batch_waits_for_the_first(cluster: Cluster, tmp_path: Path):

@@ -1,14 +1,20 @@
 """Commands on the nodes: what they see, what is kept of them, and what is said when they cannot run."""
 
+import asyncio
+import errno
 import os
+import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
+from swarmd.core.batch import TaskSpec
 from swarmd.core.model import MAX_COMMAND_BYTES, TaskResources
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.contract import BatchRefusedError, SwarmInfo
+from swarmd.gateways.slurm.spool import Manifest, Spool
 from tests.gateways.recording import SWARM, batch_of, eventually
 from tests.gateways.slurm.cluster import Cluster
 from tests.gateways.slurm.engine import TOKEN, slurm_engine
@@ -228,3 +234,38 @@ async def test_batch_files_stay_when_that_is_wished(cluster: Cluster, tmp_path: 
         await engine.gateway.swarm_finished(SWARM, succeeded=True)
         await engine.gateway.remove_swarm(SWARM)
         assert (tmp_path / "batches" / SWARM / batch.batch_id / "tasks").exists()
+
+
+async def test_a_swarm_that_goes_on_while_its_files_are_removed_has_them(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    begun, go_on, remove = threading.Event(), threading.Event(), shutil.rmtree
+
+    def slow(path: Path, **options: bool) -> None:
+        begun.set()
+        go_on.wait(60)
+        remove(path, **options)
+
+    async with slurm_engine(cluster, tmp_path) as engine:
+        await engine.run("true")
+        monkeypatch.setattr("swarmd.gateways.slurm.spool.shutil.rmtree", slow)
+        finishing = asyncio.create_task(engine.gateway.swarm_finished(SWARM, succeeded=True))
+        await eventually(begun.is_set)
+        queueing = asyncio.create_task(engine.queue("true", first_id=2))
+        await asyncio.sleep(0.3)  # the batch is written now, or waits
+        go_on.set()
+        await asyncio.gather(finishing, queueing)
+        assert await engine.ends(2) == [(TaskStatus.DONE, "")]
+        await engine.queue("true", first_id=3)
+        await engine.gateway.swarm_finished(SWARM, succeeded=True)  # said late: it has a batch again
+        assert await engine.ends(3) == [(TaskStatus.DONE, "")]
+
+
+async def test_a_file_that_could_not_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("swarmd.gateways.slurm.spool.os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        Spool(tmp_path).write("s", {}, Manifest("b", 1, 0.0, [1], [1]), [TaskSpec(1, 1, "", "true")])
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -141,7 +141,7 @@ def run(
         plan = _plan(file, wfformat, time_scale)
     else:
         others: dict[str, object] = {"FILE": file, "--wfformat": wfformat, "--time-scale": time_scale}
-        others |= {"-j": max_concurrently_running, "--gateway-option": pairs or None}
+        others |= {"-j": max_concurrently_running, "--gateway-option": pairs or None, "--local-cores": local_cores}
         others |= {"--gateway": None if gateway in ("local", "jobmon") else gateway}
         _refuse(others, "--jobmon: workflow, limits and engine are those of the run; leave out {}")
         from swarmd.cli.run.jobmon import checked_run, fetch

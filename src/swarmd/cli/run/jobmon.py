@@ -25,7 +25,8 @@ from swarmd.gateways.jobmon.settings import JobmonSettings, RunOptions, checked_
 from swarmd.workflow.plan import WorkflowPlan
 
 CHUNK_TASKS = 500
-PATIENCE_SECONDS = 30.0
+FIRST_PATIENCE_SECONDS, PATIENCE_SECONDS = 5.0, 30.0
+"""How long a call is tried again: the first, which shows whether there is such a server at all, and every other."""
 FIRST_PRIORITY = 1
 """Of what the server has already; everything else has 0."""
 GOES_ON = "QIORE"
@@ -108,7 +109,8 @@ async def _fetched(run: JobmonRun, settings: JobmonSettings) -> FetchedRun:
     except RefusedError as error:
         raise NotThereError(f"run {run.workflow_run_id} cannot be had: {error}") from error
     except CallError as error:
-        raise UnavailableError(str(error), reason="ENGINE_UNAVAILABLE") from error
+        message = f"{error}; look whether --server is right, and whether Jobmon's server runs there"
+        raise UnavailableError(message, reason="ENGINE_UNAVAILABLE") from error
     finally:
         await server.close()
 
@@ -125,7 +127,9 @@ class _Fetching:
 
     async def to_the_end(self) -> FetchedRun:
         run = self._run
-        self._status = await insist(lambda: self._server.run_status(run.workflow_run_id), seconds=PATIENCE_SECONDS)
+        self._status = await insist(
+            lambda: self._server.run_status(run.workflow_run_id), seconds=FIRST_PATIENCE_SECONDS
+        )
         if self._status in life.OVER or self._status in life.RESUMING:
             message = f"run {run.workflow_run_id} is {life.in_words(self._status)}: nothing can be run in it any more"
             raise NotThereError(message)

@@ -238,7 +238,11 @@ class _Run:
         is_over = swarm.workflow_run_status in OVER_RUN_STATUSES
         if is_finished and not is_over:
             self._finished_at = self._finished_at or time.monotonic()
-            return time.monotonic() - self._finished_at > LAST_STATUS_SECONDS
+            if time.monotonic() - self._finished_at <= LAST_STATUS_SECONDS:
+                return False
+            self._display.hide()
+            note("Jobmon's server has not taken the run's last status: look there how the run stands")
+            return True
         is_ours = is_finished and swarm.workflow_run_status in LAST_RUN_STATUSES
         if is_over and not is_ours and not self._cancelled:
             self._display.hide()

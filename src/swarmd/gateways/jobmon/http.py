@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONNECT_SECONDS = 5.0
+MUCH_BYTES = 256 * 1024
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
 
 
@@ -50,8 +51,20 @@ class HttpServer:
         if self._client is not None:
             await self._client.aclose()
 
-    async def call(self, method: str, path: str, body: object = None, *, seconds: float, **query: object) -> Any:
-        """The answer to one call, which is made once. Raises RefusedError, NotDoneError or LostError."""
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        seconds: float,
+        read: Callable[[bytes], Any] = json.loads,
+        **query: object,
+    ) -> Any:
+        """The answer to one call, which is made once. Raises RefusedError, NotDoneError or LostError.
+
+        `read` gets what is answered, in another thread when that is much; it raises ValueError.
+        """
         what = f"{method} {path}"
         if self._client is None:
             raise NotDoneError(f"{what}: not connected")
@@ -69,6 +82,8 @@ class HttpServer:
                     params=params,
                     timeout=timeout,
                 )
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise RefusedError(f"{what}: {self.url} is no URL that can be called: {_said(error)}") from error
         except never_sent as error:
             raise NotDoneError(f"{what}: {self.url} cannot be reached: {_said(error)}") from error
         except (httpx.HTTPError, TimeoutError) as error:
@@ -77,7 +92,8 @@ class HttpServer:
         if wrong is not None:
             raise wrong
         try:
-            return json.loads(answer.content)
+            is_much = len(answer.content) >= MUCH_BYTES
+            return await asyncio.to_thread(read, answer.content) if is_much else read(answer.content)
         except ValueError as error:
             raise LostError(f"{what}: an answer of {self.url} is no JSON: {error}") from error
 

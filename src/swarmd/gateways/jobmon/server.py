@@ -14,6 +14,7 @@ from urllib.parse import quote
 from swarmd.gateways.jobmon.failures import LostError
 from swarmd.gateways.jobmon.http import HttpServer
 from swarmd.gateways.jobmon.literals import read_literal, read_mapping
+from swarmd.gateways.jobmon.reading import read_in_pieces
 
 Statuses = Mapping[str, Sequence[int]]
 """Ids of tasks by the letter of their status."""
@@ -158,9 +159,11 @@ class JobmonServer:
     async def statuses(self, workflow_id: int, last_sync: str | None) -> tuple[dict[str, list[int]], str]:
         """The tasks that changed since then, or all, by status; and the server's time. May be repeated."""
         body = {} if last_sync is None else {"last_sync": last_sync}
-        answer = await self._call("POST", f"/workflow/{workflow_id}/task_status_updates", body)
-        with _as_expected():
-            return _statuses(answer["tasks_by_status"]), str(answer["time"])
+        path = f"/workflow/{workflow_id}/task_status_updates"
+        found: tuple[dict[str, list[int]], str] = await self._http.call(
+            "POST", path, body, seconds=self._seconds, read=_read_statuses
+        )
+        return found
 
     # -- queueing --------------------------------------------------------------------------------------------------
 
@@ -250,6 +253,13 @@ def _known_task(
 
 def _statuses(given: Mapping[str, Iterable[int]]) -> dict[str, list[int]]:
     return {str(status): [int(task_id) for task_id in ids] for status, ids in given.items()}
+
+
+def _read_statuses(text: bytes) -> tuple[dict[str, list[int]], str]:
+    """Statuses and the server's time. Raises ValueError for what is no JSON, LostError for what is something else."""
+    answer = read_in_pieces(text)
+    with _as_expected():
+        return _statuses(answer["tasks_by_status"]), str(answer["time"])
 
 
 def _mapping(text: Any) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from swarmd.gateways.slurm.programs import Answer, Programs
 
 log = logging.getLogger(__name__)
 
+AT_ONCE = 2
+"""How many calls may be under way: there can be one for each job, and looks and submissions are not to wait for all."""
 REPEAT_SECONDS = 5.0
 """How long something that was to end may be there until it is asked for again."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
@@ -28,6 +30,7 @@ class Ender:
 
     def __init__(self, programs: Programs) -> None:
         self._programs = programs
+        self._turns = asyncio.Semaphore(AT_ONCE)
         self._wanted: set[Element] = set()
         self._loop: asyncio.Task[None] | None = None
         self._more = asyncio.Event()
@@ -50,12 +53,16 @@ class Ender:
         answers = await asyncio.gather(*(self._end(batch, job, some) for (batch, job), some in by_job.items()))
         return all(answers)
 
+    async def _told_safely(self, elements: Iterable[Element]) -> bool:
+        try:
+            return await self._tell(elements)
+        except Exception:
+            log.exception("jobs could not be ended; it is tried again")
+            return False
+
     async def _end(self, batch: SlurmBatch, job_id: int, elements: list[Element]) -> bool:
-        others = any(each.job_id == job_id and not each.is_to_end for each in batch.left)
-        if others:
-            answer = await self._end_some(batch, job_id, elements)
-        else:
-            answer = await self._programs.call("scancel", f"--name={batch.batch_id}", str(job_id))
+        async with self._turns:
+            answer = await self._asked(batch, job_id, elements)
         heard = answer.is_good or bool(_NOTHING_TO_END.search(answer.err))
         if heard:
             now = asyncio.get_running_loop().time()
@@ -64,6 +71,12 @@ class Ender:
         else:
             log.info("scancel of job %s of batch %s: %s", job_id, batch.batch_id, answer.why)
         return heard
+
+    async def _asked(self, batch: SlurmBatch, job_id: int, elements: list[Element]) -> Answer:
+        others = any(each.job_id == job_id and not each.is_to_end for each in batch.left)
+        if others:
+            return await self._end_some(batch, job_id, elements)
+        return await self._programs.call("scancel", f"--name={batch.batch_id}", str(job_id))
 
     async def _end_some(self, batch: SlurmBatch, job_id: int, elements: list[Element]) -> Answer:
         """Elements among others of the same array.
@@ -90,7 +103,7 @@ class Ender:
             self._more.clear()
             now = asyncio.get_running_loop().time()
             due = [each for each in self._wanted if now - each.asked_at >= REPEAT_SECONDS]
-            heard = await self._tell(due)
+            heard = await self._told_safely(due)
             self._wanted = {element for element in self._wanted if element.is_to_end}
             self._heard.set()
             self._heard.clear()

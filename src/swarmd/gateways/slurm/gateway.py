@@ -124,7 +124,7 @@ class SlurmGateway(ServerGateway):
         del succeeded
         swarm = self._swarms.get(swarm_id)
         if swarm is not None and not swarm.batches and not self._options.keep_files:
-            await self._programs.with_files(self._spool.remove_swarm, swarm_id)
+            await self._programs.with_files(self._spool.tidy, swarm_id, lambda: bool(swarm.batches))
 
     def standing(self, swarm_id: str, task_id: int, attempt: int) -> str:
         swarm = self._swarms.get(swarm_id)

@@ -3,7 +3,7 @@
 One call lists everything; between two listings only the lines that differ are looked at.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 FIELDS = "JobArrayID:|,State:|,exit_code:|,Reason:|,Name:|,Comment:|,RestartCnt:|"
@@ -80,6 +80,12 @@ def row_of(key: str, line: str) -> Row | None:
         return None
     state, status, reason, name, comment, restarts = parts[:6]
     return Row(key, state, _number(status), reason, name, comment, _number(restarts))
+
+
+def rows_of(listing: Listing, names: Collection[str]) -> list[Row]:
+    """What it said of jobs with these names. It takes a while for very many lines, so it is called in a thread."""
+    rows = (listing.row(key) for key in listing.lines)
+    return [row for row in rows if row is not None and row.name in names]
 
 
 def _number(text: str) -> int:

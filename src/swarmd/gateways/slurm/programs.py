@@ -36,6 +36,8 @@ class Answer:
     """Its exit code; None: it was killed because it did not end."""
     out: str = ""
     err: str = ""
+    is_started: bool = True
+    """Otherwise the program could not be started: these are the system's words, not its own."""
 
     @property
     def is_good(self) -> bool:
@@ -115,7 +117,7 @@ class Programs:
     def _run(self, name: str, arguments: Sequence[str], text: str, seconds: float) -> Answer:
         program = self._found(name)
         if program is None:
-            return Answer(127, err=f"{name} cannot be found")
+            return Answer(127, err=f"{name} cannot be found", is_started=False)
         try:
             process = subprocess.Popen(  # noqa: S603 - the program is Slurm's
                 [program, *arguments],
@@ -126,7 +128,7 @@ class Programs:
                 start_new_session=True,  # Ctrl-C in the daemon's terminal must not cut a submission short
             )
         except (OSError, ValueError) as error:
-            return Answer(126, err=f"{program} cannot be started: {error}")
+            return Answer(126, err=f"{program} cannot be started: {error}", is_started=False)
         self._running.add(process)
         if self._is_closed:
             _kill(process)

@@ -27,7 +27,7 @@ class Failure(Enum):
 _MEANINGS: dict[Failure, tuple[str, ...]] = {
     Failure.UNKNOWN: (
         *("socket timed out", "zero bytes were transmitted", "unexpected message", "insane message", "timed out"),
-        *("connection (reset|closed)", "send failure", "receive failure", "transmission", "aborted", "i/o error"),
+        *("protocol authentication error", "connection (reset|closed)", "send failure", "receive failure", "transmission", "aborted", "i/o error"),
     ),
     Failure.TOO_LARGE_ARRAY: ("invalid job array specification",),
     Failure.TOO_MANY: (
@@ -37,7 +37,7 @@ _MEANINGS: dict[Failure, tuple[str, ...]] = {
     Failure.NOT_NOW: (
         *("unable to contact slurm controller", "connection refused", "establish a configuration", "in standby"),
         *("partition .*(down|inactive|drain)", "requested partition configuration not available now", "busy"),
-        *("authentication", "munge", "try again", "temporarily"),
+        *("authentication", "munge", "try again", "temporarily", "unspecified error"),
     ),
     Failure.NEVER: (
         *("invalid", "unrecognized option", "ambiguous", "requires an argument", "doesn't allow an argument"),
@@ -51,10 +51,12 @@ _PATTERNS = {failure: re.compile("|".join(words), re.IGNORECASE) for failure, wo
 
 
 def failure_of(answer: Answer) -> Failure:
-    """What it means that sbatch failed with this answer. Words that nobody knows mean: not now."""
+    """What it means that sbatch failed with this answer. Words that nobody knows: it may have been submitted."""
+    if not answer.is_started:
+        return Failure.NOT_NOW
     if answer.code is None or answer.code < 0:
         return Failure.UNKNOWN
-    return next((failure for failure, pattern in _PATTERNS.items() if pattern.search(answer.err)), Failure.NOT_NOW)
+    return next((failure for failure, pattern in _PATTERNS.items() if pattern.search(answer.err)), Failure.UNKNOWN)
 
 
 def says_there_is_no_room(answer: Answer) -> bool:

@@ -36,6 +36,8 @@ FORBIDDEN = {
     "input": "tasks read nothing",
     "wrap": "the command is the task's",
     "container": "the batch's files would not be seen inside",
+    "container-id": "the batch's files would not be seen inside",
+    "external": "the command is the task's",
     "parsable": _OTHER_WAY,
     "quiet": _OTHER_WAY,
     "verbose": _OTHER_WAY,
@@ -60,9 +62,15 @@ FORBIDDEN = {
 """Options that would break what the gateway promises, and why."""
 
 VALUED = frozenset(
-    {"account", "qos", "constraint", "gres", "nice", "nodelist", "exclude", "reservation", "licenses", "gpus", "tmp"}
+    {
+        *("account", "qos", "constraint", "gres", "nice", "nodelist", "exclude", "reservation", "licenses", "gpus", "tmp"),
+        *("begin", "deadline", "signal", "mail-type", "mail-user", "wckey", "network", "nodes", "ntasks", "ntasks-per-node"),
+        *("mem-per-cpu", "mem-per-gpu", "gpus-per-node", "gpus-per-task", "cpus-per-gpu", "time-min", "priority"),
+    }
 )
-"""Well-known ones that mean nothing without a value."""
+"""Well-known ones that mean nothing without a value: sbatch would take the option after it for one."""
+LONGEST_MINUTES = 10 * 365 * 1440
+"""Of a time limit. Slurm counts seconds in 31 bits and takes what is longer for something else, a minute at worst."""
 
 
 class ForbiddenOptionError(ValueError):
@@ -117,5 +125,5 @@ def resource_options(resources: TaskResources, partition: str) -> Iterator[str]:
 
 
 def limit_minutes(seconds: float) -> int:
-    """A runtime as Slurm takes it: whole minutes, never less than was asked for."""
-    return max(1, math.ceil(seconds / 60))
+    """A runtime as Slurm takes it: whole minutes, not less than was asked for, but ten years at most."""
+    return min(max(1, math.ceil(seconds / 60)), LONGEST_MINUTES)

@@ -5,14 +5,14 @@ says. An attempt whose file is not there never started, and after this it never 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.local.reasons import exit_text, with_tail
 from swarmd.gateways.slurm.attempts import Element, Ending
 from swarmd.gateways.slurm.history import Past
 from swarmd.gateways.slurm.script import NO_DIRECTORY, NO_FILES, NOTHING_RUN, TAKEN, UNWRITABLE
-from swarmd.gateways.slurm.states import Stage, stage_of
+from swarmd.gateways.slurm.states import FINAL, Stage, stage_of
 from swarmd.gateways.slurm.status_file import Status, claimed, read_status
 
 NOTHING_RAN = {
@@ -61,7 +61,8 @@ def settle(case: Case) -> Outcome:
         status = claimed(element.status_file)
     except OSError as error:
         why = f"its status file {element.status_file} can be neither read nor made: {error.strerror or error}"
-        return _failed(element, f"{why}; {_slurm_says(case)}")
+        outcome = _failed(element, f"{why}; {_slurm_says(case)}")
+        return replace(outcome, follow=element.name) if case.stage is None else outcome
     if status.exit_code == 0:
         return Outcome(TaskStatus.DONE)
     if element.ending is not None:
@@ -72,7 +73,12 @@ def settle(case: Case) -> Outcome:
 def _other_run(case: Case, status: Status, ending: Ending) -> str:
     """The element that may be running the command though Slurm has ended this one; empty when none is."""
     was_killed = ending.has_killed or (case.stage is Stage.CANCELLED and bool(case.exit_code))
-    return "" if was_killed or status.exit_code is not None else status.element
+    return "" if was_killed or status.never or status.exit_code is not None else _runner(case, status)
+
+
+def _runner(case: Case, status: Status) -> str:
+    """The element that made the status file. Nodes may show what they wrote late: while it is unknown, its own."""
+    return status.element or case.element.name
 
 
 def _decided(case: Case, status: Status) -> Outcome:
@@ -80,6 +86,8 @@ def _decided(case: Case, status: Status) -> Outcome:
     match case.stage:
         case None:
             return _absent(case, status)
+        case Stage.DONE if case.exit_code == 0:
+            return Outcome(TaskStatus.DONE)
         case Stage.OUT_OF_RESOURCES:
             return Outcome(TaskStatus.ADJUSTING_RESOURCES, _what_ran_out(case))
         case Stage.CANCELLED:
@@ -96,9 +104,11 @@ def _of_failure(case: Case, status: Status) -> Outcome:
         return _failed(element, exit_text(status.exit_code))
     if status.never:
         return _not_run(case)
-    if case.exit_code in NOTHING_RUN and status.element:
+    if case.exit_code == TAKEN or (case.exit_code in NOTHING_RUN and status.element):
         # Slurm, or somebody before, has started the attempt a second time: the first one counts.
-        return Outcome(TaskStatus.ERROR_RECOVERABLE, _vanished(element), follow=status.element)
+        return Outcome(TaskStatus.ERROR_RECOVERABLE, _vanished(element), follow=_runner(case, status))
+    if case.exit_code in NOTHING_RUN:
+        return _not_run(case)
     return _failed(element, exit_text(case.exit_code) if case.exit_code else _slurm_says(case))
 
 
@@ -118,7 +128,7 @@ def _absent(case: Case, status: Status) -> Outcome:
     if status.exit_code is not None:
         return _failed(element, exit_text(status.exit_code))
     if not status.never:
-        return Outcome(TaskStatus.ERROR_RECOVERABLE, _vanished(element), follow=status.element or element.name)
+        return Outcome(TaskStatus.ERROR_RECOVERABLE, _vanished(element), follow=_runner(case, status))
     if case.has_siblings:
         return Outcome(TaskStatus.ERROR_RECOVERABLE, f"Slurm's job {element.name} was cancelled before it started")
     return Outcome(TaskStatus.REGISTERED, f"Slurm does not know its job {element.name} any more, which never started")
@@ -147,9 +157,13 @@ def _failed(element: Element, text: str) -> Outcome:
 
 
 def with_past(case: Case, past: Past | None) -> Case:
-    """The case of an element that has left the queue, with what Slurm's records say of it."""
+    """The case of an element that has left the queue, with what Slurm's records say of its end.
+
+    Records that know no end of it say nothing: they may be behind, and accounts have jobs that a controller lost in a
+    crash as running for ever.
+    """
     stage = None if past is None else stage_of(past.state)
-    if past is None or stage is None:
+    if past is None or stage not in FINAL:
         return case
     return Case(case.element, stage, past.state, past.exit_code, case.has_siblings)
 

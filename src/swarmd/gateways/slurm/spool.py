@@ -10,7 +10,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,6 +55,8 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._tidying = threading.Lock()
+        """Files that a new batch needs are not removed while it is written."""
 
     def batch_folder(self, swarm_id: str, batch_id: str) -> Path:
         return self.folder / folder_name(swarm_id) / folder_name(batch_id)
@@ -61,8 +64,17 @@ class Spool:
     def tasks_file(self, swarm_id: str, batch_id: str) -> Path:
         return self.batch_folder(swarm_id, batch_id) / _TASKS
 
-    def write_environment(self, swarm_id: str, environment: Mapping[str, str]) -> Path:
-        """The file that exports a swarm's variables; it is there on return. Raises OSError."""
+    def write(
+        self, swarm_id: str, environment: Mapping[str, str], manifest: Manifest, specs: Sequence[TaskSpec]
+    ) -> Path:
+        """Everything of a batch but its jobs, durable on return. Gives the file with its environment. Raises OSError."""
+        with self._tidying:
+            path = self._write_environment(swarm_id, environment)
+            self._write_batch(swarm_id, manifest, specs)
+        return path
+
+    def _write_environment(self, swarm_id: str, environment: Mapping[str, str]) -> Path:
+        """The file that exports a swarm's variables; it is there on return."""
         text = "".join(
             f"export {name}={quoted(value)}\n"
             for name, value in {**environment, "SWARM_ID": swarm_id}.items()
@@ -75,8 +87,7 @@ class Spool:
             _write(path, text)
         return path
 
-    def write_batch(self, swarm_id: str, manifest: Manifest, specs: Sequence[TaskSpec]) -> None:
-        """Everything of a batch but its jobs, durable on return. Raises OSError."""
+    def _write_batch(self, swarm_id: str, manifest: Manifest, specs: Sequence[TaskSpec]) -> None:
         folder = self.batch_folder(swarm_id, manifest.batch_id)
         make_folder(folder)
         _write(folder / _TASKS, b"".join(_tasks(specs)))
@@ -98,8 +109,14 @@ class Spool:
             os.fsync(file.fileno())
 
     def batches(self, swarm_id: str) -> Iterator[Manifest]:
-        """What there is of a swarm. Folders that cannot be understood are left out."""
-        with contextlib.suppress(OSError):
+        """What there is of a swarm. Folders that cannot be understood are left out.
+
+        Raises OSError when its folder cannot be read, or when the shared one is not there at all: that says nothing.
+        """
+        if not self.folder.parent.is_dir():
+            what = "is not there, so nobody knows what became of its jobs; mount its file system, or make the folder"
+            raise FileNotFoundError(f"{self.folder.parent} {what}")
+        with contextlib.suppress(FileNotFoundError):
             for folder in sorted((self.folder / folder_name(swarm_id)).iterdir()):
                 manifest = _read(folder)
                 if manifest is not None:
@@ -111,6 +128,12 @@ class Spool:
 
     def remove_batch(self, swarm_id: str, batch_id: str) -> None:
         shutil.rmtree(self.batch_folder(swarm_id, batch_id), ignore_errors=True)
+
+    def tidy(self, swarm_id: str, is_in_use: Callable[[], bool]) -> None:
+        """Remove everything of a swarm, unless it has batches again."""
+        with self._tidying:
+            if not is_in_use():
+                self.remove_swarm(swarm_id)
 
     def remove_swarm(self, swarm_id: str) -> None:
         shutil.rmtree(self.folder / folder_name(swarm_id), ignore_errors=True)
@@ -172,8 +195,12 @@ def _private(path: str, flags: int) -> int:
 def _write(path: Path, data: bytes) -> None:
     """Put a file in its place, whole, and on the disk."""
     making = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
-    with open(making, "wb", opener=_private) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    making.replace(path)
+    try:
+        with open(making, "wb", opener=_private) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        making.replace(path)
+    except OSError:
+        making.unlink(missing_ok=True)
+        raise

@@ -126,11 +126,9 @@ class Submitting:
     def _write(self, known: SlurmBatch, specs: Sequence[TaskSpec]) -> Path:
         swarm = known.swarm
         make_folder(known.elements[0].output.out.parent)
-        environment = self._spool.write_environment(swarm.swarm_id, swarm.info.environment)
         ids, attempts = [spec.task_id for spec in specs], [spec.attempt for spec in specs]
         manifest = Manifest(known.batch_id, known.array_id, known.runtime_seconds, ids, attempts)
-        self._spool.write_batch(swarm.swarm_id, manifest, specs)
-        return environment
+        return self._spool.write(swarm.swarm_id, swarm.info.environment, manifest, specs)
 
     async def _submit_parts(
         self, known: SlurmBatch, batch: Batch, environment: Path, options: list[str]

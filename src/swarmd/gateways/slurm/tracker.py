@@ -14,7 +14,7 @@ from swarmd.core.status import TaskStatus
 from swarmd.gateways.slurm.attempts import Element, Ending, Phase, SlurmBatch
 from swarmd.gateways.slurm.concluding import Conclusions
 from swarmd.gateways.slurm.ender import Ender
-from swarmd.gateways.slurm.listing import Listing, Row, list_arguments, read_listing
+from swarmd.gateways.slurm.listing import Listing, Row, list_arguments, read_listing, rows_of
 from swarmd.gateways.slurm.options import SlurmOptions
 from swarmd.gateways.slurm.programs import Programs
 from swarmd.gateways.slurm.settling import Case
@@ -197,7 +197,7 @@ class Tracker:
     async def _fold(self, listing: Listing, new: set[Element]) -> None:
         """Note everything that a look has shown; `new` are those to be looked at whether it is new or not."""
         self._siblings.clear()
-        self._adopt(listing, new)
+        await self._adopt(listing, new)
         cases = await self._all_looked_at(listing, new)
         if listing.changed or listing.gone:
             self._pause = self._options.poll_min
@@ -227,17 +227,18 @@ class Tracker:
         """Whether the look began before Slurm had it, or its status file is waited for."""
         return element in self._new or element in self._conclusions.followed
 
-    def _adopt(self, listing: Listing, new: set[Element]) -> None:
+    async def _adopt(self, listing: Listing, new: set[Element]) -> None:
         """Take up arrays of batches that are looked for by name."""
         if not self._sought:
             return
         found: dict[tuple[str, int], list[Row]] = {}
-        for key in listing.lines:
-            row = listing.row(key)
-            if row is not None and row.name in self._sought and not row.is_leftover:
+        for row in await asyncio.to_thread(rows_of, listing, frozenset(self._sought)):
+            if not row.is_leftover:
                 found.setdefault((row.name, row.job_id), []).append(row)
         for (name, job_id), rows in found.items():
-            batch = self._sought[name]
+            batch = self._sought.get(name)
+            if batch is None:
+                continue
             first, count = _place(rows[0].comment)
             known = any(job.job_id == job_id for job in batch.jobs)
             taken = any(job.first == first for job in batch.jobs)
