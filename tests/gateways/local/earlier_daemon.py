@@ -17,8 +17,8 @@ from swarmd.gateways.contract import SwarmInfo
 from swarmd.gateways.local import LocalGateway
 from swarmd.gateways.local.adoption import is_running
 from swarmd.gateways.local.leader import signal_group
-from swarmd.gateways.output import output_paths, status_path
 from swarmd.gateways.local.status_file import Started, read_status
+from swarmd.gateways.output import output_paths, status_path
 from tests.gateways.recording import SWARM, Record, batch_of, eventually, local_engine
 
 TOKEN = "t0ken"

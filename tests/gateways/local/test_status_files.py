@@ -7,9 +7,9 @@ import time
 import pytest
 
 from swarmd.core.status import TaskStatus
-from swarmd.gateways.output import status_path
 from swarmd.gateways.local.procfs import boot_id, seconds_since, stat_of
 from swarmd.gateways.local.status_file import Absent, Claimed, Started, Unclear, claim, read_status
+from swarmd.gateways.output import status_path
 from tests.gateways.local.earlier_daemon import EarlierDaemon, next_daemon, same_batch
 
 START = f"17 4711 {boot_id()}\n"

@@ -261,7 +261,7 @@ async def test_a_swarm_that_goes_on_while_its_files_are_removed_has_them(
         assert await engine.ends(3) == [(TaskStatus.DONE, "")]
 
 
-async def test_a_file_that_could_not_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_that_could_not_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -27,7 +27,8 @@ class Failure(Enum):
 _MEANINGS: dict[Failure, tuple[str, ...]] = {
     Failure.UNKNOWN: (
         *("socket timed out", "zero bytes were transmitted", "unexpected message", "insane message", "timed out"),
-        *("protocol authentication error", "connection (reset|closed)", "send failure", "receive failure", "transmission", "aborted", "i/o error"),
+        *("connection (reset|closed)", "send failure", "receive failure", "transmission", "aborted", "i/o error"),
+        "protocol authentication error",
     ),
     Failure.TOO_LARGE_ARRAY: ("invalid job array specification",),
     Failure.TOO_MANY: (

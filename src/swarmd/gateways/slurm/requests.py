@@ -63,8 +63,8 @@ FORBIDDEN = {
 
 VALUED = frozenset(
     {
-        *("account", "qos", "constraint", "gres", "nice", "nodelist", "exclude", "reservation", "licenses", "gpus", "tmp"),
-        *("begin", "deadline", "signal", "mail-type", "mail-user", "wckey", "network", "nodes", "ntasks", "ntasks-per-node"),
+        *("account", "qos", "constraint", "gres", "nice", "nodelist", "exclude", "reservation", "licenses", "gpus"),
+        *("tmp", "begin", "deadline", "signal", "mail-type", "mail-user", "wckey", "network", "nodes", "ntasks"),
         *("mem-per-cpu", "mem-per-gpu", "gpus-per-node", "gpus-per-task", "cpus-per-gpu", "time-min", "priority"),
     }
 )

@@ -67,7 +67,7 @@ class Spool:
     def write(
         self, swarm_id: str, environment: Mapping[str, str], manifest: Manifest, specs: Sequence[TaskSpec]
     ) -> Path:
-        """Everything of a batch but its jobs, durable on return. Gives the file with its environment. Raises OSError."""
+        """Everything of a batch but its jobs, durable on return. Gives the file of its environment. Raises OSError."""
         with self._tidying:
             path = self._write_environment(swarm_id, environment)
             self._write_batch(swarm_id, manifest, specs)
