@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from swarmd.config import DaemonConfig
     from swarmd.core.batch import Batch, BatchResult
     from swarmd.core.model import Array, QueueLimits, Task, TaskResources
+    from swarmd.core.policy import SchedulingPolicy
     from swarmd.core.state import SwarmState
     from swarmd.core.status import RunStatus, TaskStatus
     from swarmd.core.update import StateUpdate
@@ -23,6 +24,7 @@ _HOMES = {
     "swarmd.config": ("DaemonConfig",),
     "swarmd.core.batch": ("Batch", "BatchResult"),
     "swarmd.core.model": ("Array", "QueueLimits", "Task", "TaskResources"),
+    "swarmd.core.policy": ("SchedulingPolicy",),
     "swarmd.core.state": ("SwarmState",),
     "swarmd.core.status": ("RunStatus", "TaskStatus"),
     "swarmd.core.update": ("StateUpdate",),
@@ -53,6 +55,7 @@ __all__ = [
     "Refusal",
     "RunStatus",
     "Scheduler",
+    "SchedulingPolicy",
     "ServerGateway",
     "StateUpdate",
     "SwarmState",

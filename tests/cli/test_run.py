@@ -59,9 +59,19 @@ def test_the_summary_in_json(swarmd: Swarmd, workflow):
 
 def test_options_win_over_the_file(swarmd: Swarmd, workflow):
     options = ["--name", "other", "-j", "2", "--fail-fast", "--swarm-id", "chosen-id"]
+    options += ["--scheduling-policy", "fair_share"]
     swarm = swarmd("run", workflow(SMALL), *options, "--json").json["swarm"]
     assert (swarm["displayName"], swarm["maxConcurrentlyRunning"]) == ("other", 2)
     assert (swarm["failFast"], swarm["swarmId"]) == (True, "chosen-id")
+    assert swarm["schedulingPolicy"] == "SCHEDULING_POLICY_FAIR_SHARE"
+
+
+def test_the_policy_of_the_file_is_that_of_the_swarm_and_status_shows_it(swarmd: Swarmd, workflow):
+    text = f"scheduling_policy: longest_path_first\n{SMALL}"
+    swarmd("run", workflow(text), "--swarm-id", "by-path")
+    assert "longest_path_first" in swarmd("status", "by-path").out
+    swarmd("run", workflow(SMALL), "--swarm-id", "plain")
+    assert "policy " not in swarmd("status", "plain").out
 
 
 def test_tasks_run_beside_the_file_with_the_callers_path(swarmd: Swarmd, workflow, tmp_path, monkeypatch):

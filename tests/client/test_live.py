@@ -23,6 +23,7 @@ from swarmd.client import (
 )
 from swarmd.core.errors import InvalidInputError
 from swarmd.core.model import Array, QueueLimits, Task, TaskResources
+from swarmd.core.policy import SchedulingPolicy
 from swarmd.core.status import RunStatus, TaskStatus
 from swarmd.core.update import StateUpdate, TaskStatuses
 from swarmd.workflow import WorkflowPlan
@@ -60,12 +61,26 @@ async def test_settings_of_a_new_swarm(client: SwarmClient):
     )
     status = await swarm.status()
     assert (status.display_name, status.max_concurrently_running, status.gateway) == ("Settings", 7, "pull")
+    assert status.scheduling_policy is SchedulingPolicy.FIRST_COME_FIRST_SERVED
     assert (status.fail_fast, status.paused, status.autopilot) == (True, True, False)
     assert status.create_time is not None
     changed = await swarm.configure(max_concurrently_running=0, fail_fast=False, run_status=RunStatus.STOPPED)
     assert (changed.max_concurrently_running, changed.fail_fast, changed.run_status) == (0, False, "S")
     assert (await swarm.resume()).paused is False
     assert (await swarm.pause()).paused is True
+
+
+@pytest.mark.parametrize("policy", [*SchedulingPolicy, "fair_share"])
+async def test_the_policy_of_a_new_swarm(client: SwarmClient, policy: SchedulingPolicy | str):
+    swarm = await client.create_swarm(scheduling_policy=policy)
+    assert (await swarm.status()).scheduling_policy == policy
+    submitted = await client.submit(Swarm(scheduling_policy=policy))
+    assert (await submitted.status()).scheduling_policy == policy
+
+
+def test_a_policy_that_there_is_not_is_refused():
+    with pytest.raises(InvalidInputError, match="scheduling_policy: 'fastest' is none; use one of first_come"):
+        Swarm(scheduling_policy="fastest")
 
 
 async def test_commands_start_where_the_program_is_and_autopilot_is_on(client: SwarmClient, tmp_path, monkeypatch):

@@ -5,14 +5,16 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, floor, log2
+
+from swarmd.core.policy import SchedulingPolicy
 
 ACTIVE_ORDER = "QIOR"
 ACTIVE = "VQIOR"
 """V: reserved, in a batch that is being queued or in doubt."""
 FINAL = "DFX"
 
-Lane = tuple[int, int, int, tuple[tuple[float, str, int], ...]]
+Lane = tuple[int, int, int, int, tuple[tuple[float, str, int], ...]]
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Asked:
     memory: int
     queue: str = ""
     fallbacks: tuple[str, ...] = ()
+    runtime: float = 1.0
 
 
 @dataclass
@@ -43,13 +46,15 @@ class RefTask:
     """When it became ready, as a number; None: it does not wait in a lane."""
     queue: str = ""
     fallbacks: tuple[str, ...] = ()
+    path: int = 0
+    """The class of its remaining path, where the policy asks for it."""
     growth: tuple[tuple[float, str, int], ...] = ()
     """Each time that its resources became others: the scale, and the queue and memory that came of it."""
 
     @property
     def lane(self) -> Lane:
         """Adjusted resources are shared by those that began alike and grew alike."""
-        return (self.priority, self.array_id, self.resources, self.growth)
+        return (self.priority, self.array_id, self.resources, self.path, self.growth)
 
 
 @dataclass
@@ -86,7 +91,16 @@ class Group:
 class Reference:
     """A swarm as the design tells it."""
 
-    def __init__(self, limit: int, array_limits: dict[int, int | None], resources: dict[int, Asked]) -> None:
+    def __init__(
+        self,
+        limit: int,
+        array_limits: dict[int, int | None],
+        resources: dict[int, Asked],
+        policy: SchedulingPolicy = SchedulingPolicy.FIRST_COME_FIRST_SERVED,
+    ) -> None:
+        self.policy = policy
+        self.turns = dict.fromkeys(array_limits, 0)
+        """By array, the number of its last batch."""
         self.limit = limit
         self.array_limits = array_limits
         self.resources = resources
@@ -152,7 +166,62 @@ class Reference:
             asked = self.resources[task.resources]
             task.memory, task.queue, task.fallbacks = asked.memory, asked.queue, asked.fallbacks
             self.tasks[task.task_id] = task
+        if self.policy is SchedulingPolicy.LONGEST_PATH_FIRST:
+            self._class_paths()
         return self._ready_if_free(fresh)
+
+    def path_seconds(self) -> dict[int, float]:
+        """The remaining path of every task: its runtime and the longest of those behind it."""
+        after: dict[int, list[int]] = {}
+        for task in self.tasks.values():
+            for upstream in task.upstreams:
+                after.setdefault(upstream, []).append(task.task_id)
+        known: dict[int, float] = {}
+
+        def path(task_id: int) -> float:
+            if task_id not in known:
+                behind = max((path(each) for each in after.get(task_id, ())), default=0.0)
+                known[task_id] = self.resources[self.tasks[task_id].resources].runtime + behind
+            return known[task_id]
+
+        return {task_id: path(task_id) for task_id in self.tasks}
+
+    def _class_paths(self) -> None:
+        """Who waits and is of another class now waits behind all others, in the order in which it had waited."""
+        classes = {task_id: floor(4 * log2(path)) for task_id, path in self.path_seconds().items()}
+        for task in self.ready():
+            if task.path != classes[task.task_id]:
+                self._back += 1
+                task.since = self._back
+        for task in self.tasks.values():
+            task.path = classes[task.task_id]
+
+    def _open(self) -> dict[int, list[RefTask]]:
+        """The ready tasks of each array that has room, the swarm's own room aside."""
+        found: dict[int, list[RefTask]] = {}
+        for task in self.ready():
+            limit = self.array_limits[task.array_id]
+            if limit is None or self.active(task.array_id) < limit:
+                found.setdefault(task.array_id, []).append(task)
+        return found
+
+    def _whose_turn(self) -> int:
+        """The array that goes next when arrays share fairly."""
+        waiting = self._open()
+        return min(
+            waiting,
+            key=lambda each: (
+                -max(task.priority for task in waiting[each]),
+                self.active(each),
+                self.turns[each],
+                [*self.array_limits].index(each),
+            ),
+        )
+
+    def _share(self) -> int:
+        if self.policy is not SchedulingPolicy.FAIR_SHARE:
+            return 500
+        return max(1, ceil((self.limit - self.active()) / len(self._open())), ceil(self.limit / 32))
 
     def next_lane(self) -> list[RefTask]:
         """All ready tasks of the lane that goes next."""
@@ -161,7 +230,10 @@ class Reference:
         able = [task for task in self.ready() if self._room(task.array_id)]
         if not able:
             return []
-        first = min(able, key=lambda task: (-task.priority, task.since))
+        if self.policy is SchedulingPolicy.FAIR_SHARE:
+            turn = self._whose_turn()
+            able = [task for task in able if task.array_id == turn]
+        first = min(able, key=lambda task: (-task.priority, -task.path, task.since))
         return [task for task in able if task.lane == first.lane]
 
     def take(self, max_size: int) -> RefBatch | None:
@@ -170,11 +242,12 @@ class Reference:
             return None
         first = waiting[0]
         members = []
-        for task in waiting[: min(max_size, 500, self._room(first.array_id))]:
+        for task in waiting[: min(max_size, 500, self._share(), self._room(first.array_id))]:
             task.attempt += 1
             members.append((task.task_id, task.attempt, task.since or 0))
             task.status, task.since = "V", None
         self.batches += 1
+        self.turns[first.array_id] = self.batches
         return RefBatch(self.batches, first.array_id, first.priority, first.memory, first.queue, members)
 
     def still_reserved(self, batch: RefBatch) -> list[int]:

@@ -1,9 +1,10 @@
 """A swarm frozen, written down while it goes on, and thawed: the same swarm, whatever it went through before."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields, is_dataclass
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import patch
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from swarmd.core import history
+from swarmd.core import history, paths, ranking
 from swarmd.core.batch import Batch
 from swarmd.core.checks import inconsistencies
 from swarmd.core.columns import ScaleSets, TaskColumns
@@ -38,6 +39,7 @@ from swarmd.core.freezing import DTYPES, Chunk, Facts, Frozen, freeze, make_room
 from swarmd.core.history import UNKNOWN_RESOURCES, AttemptRecord, Bulk, History
 from swarmd.core.ids import IdIndex
 from swarmd.core.model import Array, QueueLimits, TaskResources
+from swarmd.core.policy import SchedulingPolicy
 from swarmd.core.reservations import OpenBatch
 from swarmd.core.status import RunStatus
 from swarmd.core.swarm import LoadAnswer, Swarm, TickRecord
@@ -64,11 +66,24 @@ CREATED = Created(
 )
 
 
+POLICIES = st.sampled_from(SchedulingPolicy)
+COLUMNS_OF = {
+    **dict.fromkeys(
+        ("paths.remaining", "arrays.done_seconds", "arrays.done_count", "arrays.estimate"),
+        SchedulingPolicy.LONGEST_PATH_FIRST,
+    ),
+    "arrays.turn": SchedulingPolicy.FAIR_SHARE,
+}
+"""What only one policy goes by, and snapshots of other swarms keep nothing in."""
+
+
 class Life:
     """What happens to a swarm, as events that can be told again to another."""
 
-    def __init__(self) -> None:
-        self.swarm = Swarm(CREATED, 1.5)
+    def __init__(self, policy: SchedulingPolicy = SchedulingPolicy.FIRST_COME_FIRST_SERVED) -> None:
+        self.created = replace(CREATED, settings=replace(CREATED.settings, scheduling_policy=policy))
+        self.swarm = Swarm(self.created, 1.5)
+        self.runtimes = [0.0, 40.0, 0.1] if policy is SchedulingPolicy.LONGEST_PATH_FIRST else [1.5]
         self.told: list[tuple[Event, float]] = []
         self.changes: list[Any] = []
         self.now = 2.0
@@ -102,7 +117,11 @@ class Life:
         first, known = self.next_id, self.ids
         arrays = [Array(first, f"array {first}", one % 3 or None, "run {task_id}")]
         queue, fallbacks = QUEUES[one % 3], tuple(QUEUES[: other % 4])
-        resources = [TaskResources(first, "", queue, 1, 100 + one, 1.5, {"nice": "5"}, fallbacks)]
+        resources = [
+            TaskResources(
+                first, "", queue, 1, 100 + one, self.runtimes[one % len(self.runtimes)], {"nice": "5"}, fallbacks
+            )
+        ]
         parts = []
         for part in range(1 + one % 2):
             start = first + part * 10
@@ -202,9 +221,9 @@ def plain(value: Any) -> Any:
     return [plain(each) for each in value] if isinstance(value, list) else value
 
 
-def told_again(told: Iterable[tuple[Event, float]]) -> Swarm:
+def told_again(told: Iterable[tuple[Event, float]], created: Created = CREATED) -> Swarm:
     """Another swarm to which the same happened."""
-    swarm = Swarm(CREATED, 1.5)
+    swarm = Swarm(created, 1.5)
     for event, at in told:
         swarm.apply(event, at)
     return swarm
@@ -216,15 +235,30 @@ def written(frozen: Frozen) -> tuple[Facts, dict[str, bytes]]:
     return facts, {name: b"".join(chunks) for name, chunks in frozen.sections()}
 
 
-def lived(story: Iterable[tuple[str, int, int]] = A_LONG_LIFE) -> Life:
-    life = Life()
+def lived(
+    story: Iterable[tuple[str, int, int]] = A_LONG_LIFE,
+    policy: SchedulingPolicy = SchedulingPolicy.FIRST_COME_FIRST_SERVED,
+) -> Life:
+    life = Life(policy)
     life.go_on(story)
     return life
 
 
+@contextmanager
+def small_sweeps() -> Iterator[None]:
+    """Sweeps over paths that many updates take part in, even in a small graph."""
+    with patch.multiple(paths, SWEPT_FREELY=3), patch.multiple(ranking, SWEPT_PER_FINISHED=1, LEAST_SLICE=1):
+        yield
+
+
+def lived_with(column: str) -> Life:
+    """A long life that leaves something in that column."""
+    return lived(policy=COLUMNS_OF.get(column, SchedulingPolicy.FIRST_COME_FIRST_SERVED))
+
+
 def damaged(column: str, edit: Any) -> tuple[Facts, dict[str, Chunk]]:
     """What a long life left behind, with one column edited."""
-    facts, sections = written(freeze(lived().swarm))
+    facts, sections = written(freeze(lived_with(column).swarm))
     values = np.frombuffer(sections[column], dtype=DTYPES[column]).copy()
     assert len(values), f"nothing to damage in {column}"
     return facts, {**sections, column: np.ascontiguousarray(edit(values), dtype=DTYPES[column]).tobytes()}
@@ -234,15 +268,15 @@ def damaged(column: str, edit: Any) -> tuple[Facts, dict[str, Chunk]]:
 
 
 @settings(max_examples=150, deadline=timedelta(seconds=5), suppress_health_check=[HealthCheck.too_slow])
-@given(before=steps, meanwhile=steps, after=steps)
-def test_what_is_thawed_is_what_was_frozen_and_goes_on_alike(before, meanwhile, after):
-    with patch.multiple(history, BULK_FROM=4):
-        life = lived(before)
+@given(before=steps, meanwhile=steps, after=steps, policy=POLICIES)
+def test_what_is_thawed_is_what_was_frozen_and_goes_on_alike(before, meanwhile, after, policy):
+    with patch.multiple(history, BULK_FROM=4), small_sweeps():
+        life = lived(before, policy)
         then = len(life.told)
         frozen = freeze(life.swarm)
         life.go_on(meanwhile)
         thawed = thaw(*written(frozen))
-        assert differences(told_again(life.told[:then]), thawed) == []
+        assert differences(told_again(life.told[:then], life.created), thawed) == []
         assert inconsistencies(thawed.state) == []
         life.go_on(after)
         changes = [plain(thawed.apply(event, at)) for event, at in life.told[then:]]
@@ -280,6 +314,8 @@ def test_a_long_life_leaves_something_in_every_section():
     """Else the tests above would prove little."""
     with patch.multiple(history, BULK_FROM=4):
         facts, sections = written(freeze(lived().swarm))
+        for name in COLUMNS_OF:
+            sections[name] = written(freeze(lived_with(name).swarm))[1][name]
     assert [name for name, section in sections.items() if not section] == []
     lists = ("adjusted", "queue_limits", "open", "handed_out", "unanswered", "loads", "ticks", "bulks")
     assert [name for name in lists if not facts[name]] == []
@@ -335,6 +371,15 @@ def test_a_snapshot_from_before_queues_had_limits_comes_back_without_what_attemp
     assert inconsistencies(thawed.state) == []
 
 
+def test_a_snapshot_from_before_there_were_policies_is_first_come_first_served():
+    swarm = lived().swarm
+    facts, sections = written(freeze(swarm))
+    del facts["sweep"], facts["settings"]["scheduling_policy"]
+    thawed = thaw(facts, {name: data for name, data in sections.items() if name not in {*COLUMNS_OF, "lanes.path"}})
+    assert thawed.state.scheduling_policy is SchedulingPolicy.FIRST_COME_FIRST_SERVED
+    assert differences(swarm, thawed) == []
+
+
 def test_resources_that_were_adjusted_alike_twice_are_damage():
     facts, sections = written(freeze(lived().swarm))
     facts["adjusted"].append(facts["adjusted"][0])
@@ -370,7 +415,7 @@ def test_a_column_that_is_too_short_is_damage(column):
 
 @pytest.mark.parametrize("column", DTYPES)
 def test_a_column_that_ends_within_a_number_or_is_missing_is_damage(column):
-    facts, sections = written(freeze(lived().swarm))
+    facts, sections = written(freeze(lived_with(column).swarm))
     if np.dtype(DTYPES[column]).itemsize > 1:
         with pytest.raises(DamagedError):
             thaw(facts, {**sections, column: sections[column] + b"\1"})
@@ -403,6 +448,13 @@ def test_a_column_that_ends_within_a_number_or_is_missing_is_damage(column):
         ("history.budget", lambda values: values + 10_000, "a text is of a record that there is not"),
         ("history.resources", lambda values: values + 100, "an attempt asked for resources that there are not"),
         ("history.resources", lambda values: values - 100, "an attempt asked for resources that there are not"),
+        ("lanes.path", lambda values: values + 1000, "paths that there cannot be"),
+        ("arrays.turn", lambda values: -values, "a turn that there cannot have been"),
+        ("arrays.estimate", lambda values: values * np.nan, "a path or runtime is none"),
+        ("arrays.estimate", lambda values: values * 0, "estimated as nothing"),
+        ("arrays.done_seconds", lambda values: values - 1000, "a path or runtime is none"),
+        ("arrays.done_count", lambda values: values - 1000, "less than none of its tasks"),
+        ("paths.remaining", lambda values: values * 1000, "lanes of other paths"),
         ("names.ends", lambda values: values[::-1], "names are not cut where a text ends"),
         ("names.ends", lambda values: np.append(values[:-1] - 6, values[-1]), "names are not cut where a text ends"),
     ],
@@ -449,7 +501,7 @@ HELD = {
     "Reservations": {"kept": "open handed_out count", "given": "_table _history _swarm_id"},
     "Table": {
         "kept": "size load_count task_id status attempt failures max_attempts scales queued_at changed_at names"
-        " commands upstreams lanes queue usage arrays resources scale_sets queues _adjusted",
+        " commands upstreams lanes queue usage arrays resources scale_sets queues _adjusted policy paths",
         "counted": "ids upstreams_left downstreams array_ids resources_ids longest_template",
     },
     "Queues": {"kept": "known"},
@@ -457,8 +509,16 @@ HELD = {
     "TextColumn": {"kept": "_buffer _ends size", "counted": "_used _skipped"},
     "Upstreams": {"kept": "_offsets _targets", "counted": "size edge_count"},
     "Downstreams": {"counted": "_segments"},
-    "LaneTable": {"kept": "of_task array_row resources_row priority", "counted": "_rows"},
-    "ReadyQueue": {"kept": "ready_seq _next_back _next_front", "counted": "live _lanes _arrays _open _open_count"},
+    "LaneTable": {"kept": "of_task array_row resources_row priority path", "counted": "_rows"},
+    "Paths": {
+        "kept": "remaining done_seconds done_count estimates unswept credit learned_then",
+        "counted": "stated learned",
+    },
+    "ReadyQueue": {
+        "kept": "ready_seq _next_back _next_front turns",
+        "counted": "live _lanes _arrays _open _open_count",
+        "given": "_active_of",
+    },
     "Usage": {"kept": "swarm_limit _limits", "counted": "array_count totals _counts _active"},
     "History": {"kept": "_records _bulks _next_serial _texts", "counted": "_text_bytes"},
     "ScaleSets": {"kept": "sets", "counted": "_places"},
@@ -468,13 +528,13 @@ HELD = {
         "counted": "task_ids",
         "given": "swarm_id table",
     },
-    "OpenBatch": {"kept": "batch taken_at in_doubt doubt request_id queued_before"},
+    "OpenBatch": {"kept": "batch taken_at in_doubt doubt request_id queued_before", "for undo": "turn_before"},
     "AttemptRecord": {"kept": "attempt status queued_at changed_at reason resources"},
     "Bulk": {"kept": "serial rows attempts status queued_at changed_at resources reason"},
     "Created": {"kept": "settings token request_id asked"},
     "SwarmSettings": {
         "kept": "swarm_id display_name max_concurrently_running paused autopilot fail_fast gateway run_status"
-        " working_directory environment gateway_options"
+        " working_directory environment gateway_options scheduling_policy"
     },
     "LoadAnswer": {
         "kept": "asked task_count array_count task_resources_count newly_ready_count revision",
@@ -493,11 +553,12 @@ def attributes(thing: object) -> set[str]:
 
 
 def test_every_attribute_is_kept_or_known_to_follow_from_others():
-    state = Swarm(CREATED, 1.5).state
+    state = Life(SchedulingPolicy.LONGEST_PATH_FIRST).swarm.state
     table = state.table
     objects = [
         Swarm(CREATED, 1.5), state, state.reservations, table, table.names, table.upstreams, table.downstreams,
         table.lanes, table.queue, table.usage, state.history, table.scale_sets, table.ids, table.queues,
+        table.paths,
     ]  # fmt: skip
     classes = [
         Batch, OpenBatch, AttemptRecord, Bulk, Created, SwarmSettings, LoadAnswer, TickRecord, Array, TaskResources,
@@ -511,7 +572,7 @@ def test_every_attribute_is_kept_or_known_to_follow_from_others():
 def test_the_classes_that_are_looked_at_are_those_that_a_swarm_is_made_of():
     """A class of a new attribute would have to be listed above too."""
     seen: set[str] = set()
-    waiting: list[object] = [lived().swarm]
+    waiting: list[object] = [lived().swarm, lived(policy=SchedulingPolicy.LONGEST_PATH_FIRST).swarm]
     done: set[int] = set()
     while waiting:
         thing = waiting.pop()

@@ -271,6 +271,6 @@ def test_a_queue_without_tasks_has_no_next_lane():
 
 def test_lanes_are_numbered_once_for_each_key():
     lanes = LaneTable()
-    assert lanes.intern([(0, 0, 0), (5, 0, 0), (0, 0, 0)]).tolist() == [0, 1, 0]
-    assert lanes.intern([(5, 0, 0), (0, 1, 0)]).tolist() == [1, 2]
-    assert len(lanes) == 3
+    assert lanes.intern([(0, 0, 0, 0), (5, 0, 0, 0), (0, 0, 0, 0)]).tolist() == [0, 1, 0]
+    assert lanes.intern([(5, 0, 0, 0), (0, 1, 0, 0), (5, 0, 0, 7)]).tolist() == [1, 2, 3]
+    assert len(lanes) == 4

@@ -18,6 +18,7 @@ from swarmd.core.checks import inconsistencies
 from swarmd.core.columns import TaskColumns
 from swarmd.core.loading import KnownIds, Load, LoadPlan, plan_load
 from swarmd.core.model import Array, QueueLimits, Task, TaskResources
+from swarmd.core.policy import SchedulingPolicy
 from swarmd.core.selecting import Selector
 from swarmd.core.state import SwarmState
 from swarmd.core.status import STATUS_OF, Code, RunStatus, TaskStatus
@@ -26,7 +27,7 @@ from tests.core.builders import only
 from tests.core.reference import Asked, Group, RefBatch, Reference, RefTask
 
 ARRAYS = {1: None, 2: 3, 30: 1}
-RESOURCES = {1: Asked(100, "short", ("long", "")), 7: Asked(1001, "", ("big",))}
+RESOURCES = {1: Asked(100, "short", ("long", ""), 1.5), 7: Asked(1001, "", ("big",), 6.0)}
 QUEUES = st.sampled_from(["short", "long", "", "big"])
 MOST = st.sampled_from([90, 120, 150, 400, 1001, 1600, 5000]) | st.none()
 SCALE = 0.5
@@ -55,15 +56,23 @@ task_shapes = st.fixed_dictionaries(
 class SideBySide(RuleBasedStateMachine):
     """Every rule does the same to both, and compares what they answer."""
 
+    policy = SchedulingPolicy.FIRST_COME_FIRST_SERVED
+
     @initialize(limit=st.sampled_from([1, 4, 50, 50]), shapes=st.lists(task_shapes, min_size=3, max_size=12))
     def begin(self, limit: int, shapes: list[Shape]) -> None:
-        self.state = SwarmState("s", max_concurrently_running=limit)
+        self.state = SwarmState("s", max_concurrently_running=limit, scheduling_policy=self.policy)
         resources = [
-            TaskResources(each, queue=asked.queue, memory_mib=asked.memory, fallback_queues=asked.fallbacks)
+            TaskResources(
+                each,
+                queue=asked.queue,
+                memory_mib=asked.memory,
+                runtime_seconds=asked.runtime,
+                fallback_queues=asked.fallbacks,
+            )
             for each, asked in RESOURCES.items()
         ]
         self.state.load([Array(each, max_concurrently_running=most) for each, most in ARRAYS.items()], resources)
-        self.reference = Reference(limit, dict(ARRAYS), RESOURCES)
+        self.reference = Reference(limit, dict(ARRAYS), RESOURCES, self.policy)
         self.ids: list[int] = []
         self.open: list[tuple[Batch, RefBatch]] = []
         self.over: list[tuple[Batch, RefBatch]] = []
@@ -88,8 +97,8 @@ class SideBySide(RuleBasedStateMachine):
         resources: list[TaskResources] = []
         if new_resources:
             own = 100 + self.next_id
-            resources = [TaskResources(own, memory_mib=7)]
-            self.reference.resources = {**self.reference.resources, own: Asked(7)}
+            resources = [TaskResources(own, memory_mib=7, runtime_seconds=2.5)]
+            self.reference.resources = {**self.reference.resources, own: Asked(7, runtime=2.5)}
             tasks = [_with_resources(task, own) for task in tasks]
             for each in expected:
                 each.resources = own
@@ -486,13 +495,39 @@ def _with_resources(task: Task, resources: int) -> Task:
     )
 
 
-SideBySide.TestCase.settings = settings(
-    max_examples=300,
-    stateful_step_count=50,
-    deadline=timedelta(seconds=5),
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+class LongestPathFirst(SideBySide):
+    """The same, by remaining paths; what is loaded later makes those of earlier tasks longer."""
+
+    policy = SchedulingPolicy.LONGEST_PATH_FIRST
+
+    @invariant()
+    def paths_are_those_of_the_reference(self) -> None:
+        table, expected = self.state.table, self.reference.path_seconds()
+        assert table.paths is not None
+        ids, remaining = table.task_id[: table.size].tolist(), table.paths.remaining[: table.size].tolist()
+        assert dict(zip(ids, remaining, strict=True)) == pytest.approx(expected)
+
+
+class FairShare(SideBySide):
+    """The same, by turns of arrays."""
+
+    policy = SchedulingPolicy.FAIR_SHARE
+
+
+def _settings(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        stateful_step_count=50,
+        deadline=timedelta(seconds=5),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+SideBySide.TestCase.settings = _settings(300)
+LongestPathFirst.TestCase.settings = FairShare.TestCase.settings = _settings(150)
 TestSideBySide = SideBySide.TestCase
+TestLongestPathFirst = LongestPathFirst.TestCase
+TestFairShare = FairShare.TestCase
 
 
 def test_the_reference_itself_follows_the_design() -> None:

@@ -25,22 +25,25 @@ from swarmd.core.events import (
     Updated,
 )
 from swarmd.core.model import QueueLimits, TaskResources
+from swarmd.core.policy import SchedulingPolicy
 from swarmd.core.status import RunStatus
 from swarmd.core.swarm import Swarm
 from swarmd.core.update import StateUpdate
 from swarmd.journal.encoding import decode, encode
 from tests.core.builders import news
-from tests.core.test_freezing import CREATED, lived, plain, steps, told_again
+from tests.core.test_freezing import CREATED, lived, plain, small_sweeps, steps, told_again
 
 WHOLE = [encode(CREATED), *(encode(event) for event, _ in lived().told)]
 
 
 @settings(max_examples=40, deadline=timedelta(seconds=5), suppress_health_check=[HealthCheck.too_slow])
-@given(story=steps)
-def test_what_was_written_down_leads_to_the_same_swarm(story):
-    with patch.multiple(history, BULK_FROM=4):
-        life = lived(story)
-        again = told_again((decode(encode(event)), at) for event, at in life.told)
+@given(story=steps, policy=st.sampled_from(SchedulingPolicy))
+def test_what_was_written_down_leads_to_the_same_swarm(story, policy):
+    with patch.multiple(history, BULK_FROM=4), small_sweeps():
+        life = lived(story, policy)
+        created = decode(encode(life.created))
+        assert created == life.created
+        again = told_again(((decode(encode(event)), at) for event, at in life.told), created)
         assert differences(life.swarm, again) == []
 
 

@@ -11,6 +11,7 @@ from swarmd._pb.swarm.v1 import array_pb2, state_pb2, swarm_pb2, task_pb2
 from swarmd._pb.swarm.v1 import swarm_service_pb2 as pb
 from swarmd.core.freezing import freeze
 from swarmd.journal.journal import SwarmJournal
+from swarmd.wire.names import POLICY_TO_PB
 from tests.host.engine import Engine, Gate, settled
 from tests.rpc.harness import Rpc, a_task, refused, serving, whole
 
@@ -84,6 +85,7 @@ async def test_a_swarm_id_that_cannot_be_is_refused(rpc: Rpc, swarm_id: str):
         ),
         ({"gateway_options": {"k" * 1025: ""}}, "RESOURCE_EXHAUSTED", "TEXT_TOO_LONG", "swarm.gateway_options key"),
         ({"gateway_options": {"k": "é" * 513}}, "RESOURCE_EXHAUSTED", "TEXT_TOO_LONG", "swarm.gateway_options[k]"),
+        ({"scheduling_policy": 77}, "INVALID_ARGUMENT", "INVALID_INPUT", "swarm.scheduling_policy"),
         ({"workflow_run_status": 77}, "INVALID_ARGUMENT", "INVALID_STATUS", "swarm.workflow_run_status"),
         ({"gateway": "pull", "autopilot": True}, "FAILED_PRECONDITION", "AUTOPILOT_NEEDS_ENGINE", "swarm.autopilot"),
     ],
@@ -112,6 +114,34 @@ async def test_the_options_for_the_gateway_are_there_after_a_restart_too(home: P
         assert dict((await rpc.get("s")).gateway_options) == options
         assert rpc.engine.swarms["s"].options == options
         assert dict((await rpc.swarms.ListSwarms(pb.ListSwarmsRequest())).swarms[0].gateway_options) == options
+
+
+@pytest.mark.parametrize("with_snapshot", [False, True])
+@pytest.mark.parametrize("policy", swarm_pb2.SchedulingPolicy.values())
+async def test_the_policy_is_told_and_there_after_a_restart_too(
+    home: Path, policy: swarm_pb2.SchedulingPolicy, with_snapshot: bool
+):
+    told = policy or swarm_pb2.SCHEDULING_POLICY_FIRST_COME_FIRST_SERVED
+    async with serving(home) as rpc:
+        assert (await rpc.create("s", scheduling_policy=policy)).scheduling_policy == told
+        if with_snapshot:
+            journal = rpc.hosted("s").journal
+            assert isinstance(journal, SwarmJournal)
+            journal.store.switch(await asyncio.to_thread(journal.store.prepare_segment))
+            await asyncio.to_thread(journal.store.keep_snapshot, 1, freeze(rpc.hosted("s").swarm))
+    async with serving(home) as rpc:
+        assert (await rpc.get("s")).scheduling_policy == told
+        assert POLICY_TO_PB[rpc.hosted("s").state.scheduling_policy] == told
+
+
+async def test_the_policy_cannot_be_changed(rpc: Rpc):
+    await rpc.create("s")
+    request = pb.UpdateSwarmRequest(
+        swarm=swarm_pb2.Swarm(swarm_id="s", scheduling_policy=swarm_pb2.SCHEDULING_POLICY_FAIR_SHARE)
+    )
+    request.update_mask.paths.append("scheduling_policy")
+    with refused("INVALID_ARGUMENT", "INVALID_MASK", "update_mask"):
+        await rpc.swarms.UpdateSwarm(request)
 
 
 async def test_a_taken_id_is_refused(rpc: Rpc):

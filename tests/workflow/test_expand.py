@@ -1,13 +1,15 @@
 import math
 import time
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmd.core.model import TaskResources
+from swarmd.core.policy import SchedulingPolicy
 from swarmd.workflow import WorkflowPlan
-from swarmd.workflow.model import ArrayBlock
+from swarmd.workflow.model import ArrayBlock, Policy
 from swarmd.workflow.rows import row_count, rows_of
 
 GRID = """
@@ -142,18 +144,24 @@ def test_queues_to_fall_back_to_that_are_none_are_named(refusal, written):
     assert refusal(text).startswith("flow.yaml:2: arrays.a.resources.fallback_queues")
 
 
+def test_the_policies_of_the_file_are_those_of_the_core():
+    assert get_args(Policy) == tuple(SchedulingPolicy)
+
+
 def test_settings_reach_the_plan(load, tmp_path):
     (tmp_path / "sub").mkdir()
     plan = load("""
         name: w
         max_concurrently_running: 5
         fail_fast: true
+        scheduling_policy: longest_path_first
         environment: {THREADS: 1}
         working_directory: sub
         defaults: {max_attempts: 4, resource_scales: {memory: 1}}
         arrays: {a: {command: x, max_concurrently_running: 2}, b: {command: x, resource_scales: {runtime: 2}}}
     """)
     assert (plan.name, plan.max_concurrently_running, plan.fail_fast) == ("w", 5, True)
+    assert plan.scheduling_policy is SchedulingPolicy.LONGEST_PATH_FIRST
     assert plan.environment == {"THREADS": "1"}
     assert plan.working_directory == tmp_path / "sub"
     assert [array.max_concurrently_running for array in plan.arrays] == [2, None]

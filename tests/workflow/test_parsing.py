@@ -67,6 +67,10 @@ def array(body: str) -> str:
             "flow.yaml:2: environment.A-B: must be made of letters",
         ),
         ("name: w\narrays: {'a{b}': {command: x}}", "arrays.a{b}: must be without braces"),
+        (
+            "name: w\nscheduling_policy: fastest\narrays: {a: {command: x}}",
+            "flow.yaml:2: scheduling_policy: must be 'first_come_first_served', 'longest_path_first' or 'fair_share'",
+        ),
     ],
 )
 def test_a_wrong_field_is_told_with_its_line(refusal, text, message):

@@ -8,7 +8,7 @@ import typer
 from swarmd.cli import options
 from swarmd.cli.connection import ask
 from swarmd.cli.output import Cell, Column, message_data, print_fields, print_json, print_line, print_table
-from swarmd.cli.statuses import state_cell
+from swarmd.cli.statuses import policy_name, state_cell
 from swarmd.cli.text import count_of, local_time, took
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ def _fields(swarm: "swarm_pb2.Swarm") -> dict[str, str | Cell]:
         "in doubt": Cell(count_of(counts.in_doubt, "task") if counts.in_doubt else "", "yellow"),
         "limit": f"{swarm.max_concurrently_running:,} at once",
         "gateway": " ".join([swarm.gateway, *(f"{key}={value}" for key, value in swarm.gateway_options.items())]),
+        "policy": policy_name(swarm),
         "switches": ", ".join(switches),
         "created": local_time(swarm.create_time.seconds),
         "revision": str(swarm.revision),

@@ -69,6 +69,15 @@ def state_of(swarm: "swarm_pb2.Swarm") -> str:
     return "waiting"
 
 
+def policy_name(swarm: "swarm_pb2.Swarm") -> str:
+    """The scheduling policy as options and files have it; empty for first come, first served, and what is unknown."""
+    from swarmd.core.policy import SchedulingPolicy
+    from swarmd.wire.names import POLICY_FROM_PB
+
+    policy = POLICY_FROM_PB.get(swarm.scheduling_policy, SchedulingPolicy.FIRST_COME_FIRST_SERVED)
+    return "" if policy is SchedulingPolicy.FIRST_COME_FIRST_SERVED else policy.value
+
+
 def state_cell(swarm: "swarm_pb2.Swarm") -> Cell:
     """The state with its colour."""
     state = state_of(swarm)

@@ -24,6 +24,7 @@ from swarmd.client.ordering import TaskArray, Tasks, Upstreams, check_swarm, fla
 from swarmd.core.errors import InvalidInputError
 from swarmd.core.ids import Int64s
 from swarmd.core.model import DEFAULT_MAX_ATTEMPTS, MAX_LABEL_BYTES, Array, TaskResources
+from swarmd.core.policy import SchedulingPolicy
 
 BARRIER_COMMAND = "true"
 
@@ -69,9 +70,13 @@ class Swarm:
         working_directory: str | Path | None = None,
         environment: Mapping[str, str] | None = None,
         gateway_options: Mapping[str, str] | None = None,
+        scheduling_policy: SchedulingPolicy | str = SchedulingPolicy.FIRST_COME_FIRST_SERVED,
         first_id: int = 1,
     ) -> None:
-        """`SwarmClient.create_swarm` says what the settings mean; `first_id`: where task and array ids begin."""
+        """`SwarmClient.create_swarm` says what the settings mean; `first_id`: where task and array ids begin.
+
+        Raises InvalidInputError for a scheduling policy that there is not.
+        """
         self.swarm_id = swarm_id
         self.display_name = display_name
         self.max_concurrently_running = max_concurrently_running
@@ -82,6 +87,7 @@ class Swarm:
         self.working_directory = working_directory
         self.environment = dict(environment or {})
         self.gateway_options = dict(gateway_options or {})
+        self.scheduling_policy = _policy(scheduling_policy)
         self._next_task_id = first_id
         self._next_array_id = first_id
         self._resources: dict[tuple[object, ...], TaskResources] = {}
@@ -310,6 +316,14 @@ def _whole(value: object) -> int | None:
         return operator.index(value)
     except TypeError:
         return None
+
+
+def _policy(given: SchedulingPolicy | str) -> SchedulingPolicy:
+    try:
+        return SchedulingPolicy(given)
+    except ValueError:
+        message = f"scheduling_policy: {given!r} is none; use one of {', '.join(SchedulingPolicy)}"
+        raise InvalidInputError(message, field="scheduling_policy") from None
 
 
 def _task_resources(given: Resources | None) -> TaskResources:

@@ -24,6 +24,7 @@ from swarmd.client.news import News
 from swarmd.client.protocol import PATIENCE, ProtocolClient
 from swarmd.client.updating import UpdateStream
 from swarmd.client.values import SwarmStatus
+from swarmd.core.policy import SchedulingPolicy
 
 PULL_GATEWAY = "pull"
 UNDO_SECONDS = 5.0
@@ -115,6 +116,7 @@ class SwarmClient:
         working_directory: str | Path | None = None,
         environment: Mapping[str, str] | None = None,
         gateway_options: Mapping[str, str] | None = None,
+        scheduling_policy: SchedulingPolicy | str = SchedulingPolicy.FIRST_COME_FIRST_SERVED,
     ) -> LiveSwarm:
         """Make a swarm without tasks. Raises AlreadyExistsError when the id is taken.
 
@@ -123,6 +125,8 @@ class SwarmClient:
         for "pull". `fail_fast`: queue nothing more after a task failed for good. `working_directory`: where commands
         start; None: here, when the daemon is on this machine (on a unix socket), else where the daemon is.
         `gateway_options`: what the gateway is to know of this swarm in particular (docs/gateways.md).
+        `scheduling_policy`: in which order ready tasks of the same priority go, for good: "first_come_first_served",
+        "longest_path_first" or "fair_share" (docs/scheduling.md).
 
             swarm = await client.create_swarm("fits", max_concurrently_running=100, environment={"SEED": "1"})
         """
@@ -137,6 +141,7 @@ class SwarmClient:
             working_directory=working_directory,
             environment=environment,
             gateway_options=gateway_options,
+            scheduling_policy=scheduling_policy,
         )
         return self.swarm((await self._create(plan)).swarm_id)
 
@@ -216,6 +221,7 @@ class SwarmClient:
             working_directory=str(self._working_directory(plan)),
             environment=plan.environment,
             gateway_options=plan.gateway_options,
+            scheduling_policy=swarm_pb2.SchedulingPolicy.Value(f"SCHEDULING_POLICY_{plan.scheduling_policy.name}"),
         )
         return await self.protocol.create_swarm(message)
 

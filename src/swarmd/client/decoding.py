@@ -11,6 +11,7 @@ from swarmd._pb.swarm.v1 import swarm_service_pb2 as service_pb
 from swarmd.client import values
 from swarmd.client.errors import RpcError, error_of
 from swarmd.core.model import TaskResources
+from swarmd.core.policy import SchedulingPolicy
 from swarmd.core.status import RunStatus, TaskStatus
 
 _STATUS_OF: dict[int, TaskStatus] = {
@@ -18,6 +19,9 @@ _STATUS_OF: dict[int, TaskStatus] = {
 }
 _RUN_STATUS_OF: dict[int, RunStatus] = {
     state_pb2.WorkflowRunStatus.Value(f"WORKFLOW_RUN_STATUS_{status.name}"): status for status in RunStatus
+}
+_POLICY_OF: dict[int, SchedulingPolicy] = {
+    swarm_pb2.SchedulingPolicy.Value(f"SCHEDULING_POLICY_{policy.name}"): policy for policy in SchedulingPolicy
 }
 _CODE_NAMES = {3: "INVALID_ARGUMENT", 5: "NOT_FOUND", 6: "ALREADY_EXISTS", 7: "PERMISSION_DENIED"} | {
     8: "RESOURCE_EXHAUSTED",
@@ -88,6 +92,7 @@ def swarm_status(message: swarm_pb2.Swarm) -> values.SwarmStatus:
         working_directory=message.working_directory,
         environment=dict(message.environment),
         gateway_options=dict(message.gateway_options),
+        scheduling_policy=_POLICY_OF.get(message.scheduling_policy, SchedulingPolicy.FIRST_COME_FIRST_SERVED),
         create_time=time(message.create_time),
         sync_time=time(message.sync_time),
         in_memory=message.in_memory,

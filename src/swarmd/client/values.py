@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from swarmd.core.ids import Int64s
 from swarmd.core.model import TaskResources
+from swarmd.core.policy import SchedulingPolicy
 from swarmd.core.status import RunStatus, TaskStatus
 
 Attempts = NDArray[np.int32]
@@ -88,6 +89,8 @@ class SwarmStatus:
     log_directory: str
     """Where the output of its tasks is, for engines that keep it on this machine."""
     gateway_options: Mapping[str, str] = field(default_factory=dict)
+    scheduling_policy: SchedulingPolicy = SchedulingPolicy.FIRST_COME_FIRST_SERVED
+    """In which order its ready tasks of the same priority go."""
     arrays: Mapping[str, ArrayStatus] = field(default_factory=dict)
     """By name, where it was asked for; arrays without a name of their own are under their id."""
 

@@ -17,6 +17,7 @@ from swarmd.core.ids import ABSENT, Rows
 from swarmd.core.loading import SHOWN_IDS, check_limit
 from swarmd.core.model import ALL_TEXTS, MAX_ATTEMPT, QueueLimits
 from swarmd.core.queues import check_queue_limits
+from swarmd.core.ranking import learn, sweep
 from swarmd.core.status import CODE_OF, STATUS_OF, Code, RunStatus, TaskStatus
 from swarmd.core.table import Table
 from swarmd.core.transitions import EFFECTS, Effect
@@ -205,8 +206,7 @@ class Folder:
         elif effect is _MOVE:
             self._move(rows, CODE_OF[group.status], group.reason)
         elif effect is _FINISH:
-            self._move(rows, _DONE, group.reason)
-            self._change.newly_ready_count += len(table.free_downstreams(rows))
+            self._finish(rows, group.reason)
         elif effect is _FAIL:
             self._record(rows, TaskStatus.ERROR_FATAL, group.reason)
             self._move(rows, _ERROR_FATAL, group.reason)
@@ -215,6 +215,15 @@ class Folder:
             self._change.newly_ready_count += len(table.make_ready(rows))
         else:
             self._end_attempt(rows, group, adjusting=effect is _ADJUST)
+
+    def _finish(self, rows: Rows, reason: str) -> None:
+        table, paths = self._table, self._table.paths
+        if paths is not None:
+            learn(table, paths, rows, self._change.at)
+        self._move(rows, _DONE, reason)
+        self._change.newly_ready_count += len(table.free_downstreams(rows))
+        if paths is not None and paths.unswept:
+            sweep(table, paths, len(rows))
 
     def _end_attempt(self, rows: Rows, group: ResolvedGroup, *, adjusting: bool) -> None:
         """The attempt failed or ran out of resources: again while attempts are left, otherwise ERROR_FATAL."""

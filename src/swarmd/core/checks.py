@@ -5,13 +5,14 @@ For tests, and for anybody who doubts: it walks all tasks, so nothing in the dae
 
 import numpy as np
 
+from swarmd.core.paths import ASSUMED_SECONDS, longest_paths, path_classes
 from swarmd.core.state import SwarmState
 from swarmd.core.status import STANDING_CODES, Code
 
 
 def inconsistencies(state: SwarmState) -> list[str]:
     """Everything that does not fit together, one sentence each; empty when all is well."""
-    return [*_counts(state), *_upstreams(state), *_lanes(state), *_openness(state)]
+    return [*_counts(state), *_upstreams(state), *_lanes(state), *_openness(state), *_paths(state)]
 
 
 def _counts(state: SwarmState) -> list[str]:
@@ -55,6 +56,26 @@ def _lanes(state: SwarmState) -> list[str]:
         seqs = table.queue.ready_seq[rows].tolist()
         if seqs != sorted(set(seqs)):
             found.append(f"lane {lane} is out of order")
+    return found
+
+
+def _paths(state: SwarmState) -> list[str]:
+    """Paths are right where nothing is learned and loads were followed to their ends; lanes are always by the paths."""
+    table, paths = state.table, state.table.paths
+    if paths is None:
+        return []
+    found, remaining = [], paths.remaining[: table.size]
+    if not np.array_equal(table.lanes.path[table.lanes.of_task[: table.size]], path_classes(remaining)):
+        found.append("tasks are in lanes of other paths than theirs")
+    if paths.learned or paths.unswept or table.adjusted:
+        return found
+    targets, sources = table.upstreams.edges_of(np.arange(table.size, dtype=np.int64))
+    if bool(np.any(sources >= targets)):  # a sweep over such tasks may leave paths as they were
+        return found
+    stated = paths.stated[table.resources_rows(np.arange(table.size, dtype=np.int32))]
+    seconds = np.where(stated > 0, stated, ASSUMED_SECONDS)
+    if not np.allclose(remaining, longest_paths(sources, targets.astype(np.int32), seconds)):
+        found.append("the remaining paths differ from a recount")
     return found
 
 

@@ -11,6 +11,7 @@ from swarmd.core.columns import Int32s, TaskColumns
 from swarmd.core.ids import Int64s
 from swarmd.core.loading import LoadPlan
 from swarmd.core.model import DEFAULT_SWARM_LIMIT, Array, TaskResources
+from swarmd.core.policy import SchedulingPolicy
 from swarmd.core.selecting import Selector
 from swarmd.core.status import RunStatus
 from swarmd.core.update import StateUpdate
@@ -32,6 +33,8 @@ class SwarmSettings:
     environment: Mapping[str, str] = field(default_factory=dict)
     gateway_options: Mapping[str, str] = field(default_factory=dict)
     """What it asks of its gateway in particular."""
+    scheduling_policy: SchedulingPolicy = SchedulingPolicy.FIRST_COME_FIRST_SERVED
+    """In which order ready tasks of the same priority go. It stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)

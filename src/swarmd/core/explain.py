@@ -209,9 +209,12 @@ def _ready(state: "SwarmState", row: int, *, autopilot: bool) -> list[Obstacle]:
         active, limit = usage.active_of(array_row), usage.limit(array_row)
         message = f"The limit of its array {_named(state, array_row)} is full: {active} are active, {limit} may be."
         found.append(Obstacle(ObstacleKind.ARRAY_LIMIT, message, count=active))
-    before = table.queue.position(row, lane)
+    longer = sum(table.queue.waiting_in(each) for each in table.lanes.longer_than(lane)) if table.paths else 0
+    before = longer + table.queue.position(row, lane)
     if before:
         message = f"It is ready, behind {_tasks(before)} of the same array and resources."
+        if longer:
+            message = f"{message[:-1]}; {longer} of them have longer remaining paths."
         found.append(Obstacle(ObstacleKind.QUEUE_POSITION, message, count=before))
     if not found and not autopilot:
         message = "It is ready and goes out with the next Tick; nobody ticks but the client (autopilot is off)."

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from swarmd.core.batch import Batch
 from swarmd.core.history import AttemptRecord, FrozenHistory
 from swarmd.core.model import Array, QueueLimits, TaskResources
+from swarmd.core.paths import Paths
 from swarmd.core.reservations import OpenBatch
 from swarmd.core.status import CODE_OF
 from swarmd.core.swarm import LoadAnswer, Swarm, TickRecord
@@ -44,6 +45,7 @@ DTYPES = {
     "scales": "<i4",
     "lane": "<i4",
     "ready_seq": "<i8",
+    "paths.remaining": "<f4",
     "names.ends": "<i8",
     "commands.ends": "<i8",
     "upstreams.offsets": "<i8",
@@ -51,7 +53,12 @@ DTYPES = {
     "lanes.priority": "<i4",
     "lanes.array": "<i4",
     "lanes.resources": "<i4",
+    "lanes.path": "<i4",
     "arrays.limit": "<i4",
+    "arrays.turn": "<i8",
+    "arrays.done_seconds": "<f8",
+    "arrays.done_count": "<i8",
+    "arrays.estimate": "<f8",
     "batches.rows": "<i4",
     "batches.seqs": "<i8",
     "batches.attempts": "<i4",
@@ -218,7 +225,7 @@ def _copies(table: Table, room: Room) -> dict[str, Column]:
     columns = {name: getattr(table, name)[: table.size] for name in CHANGING}
     columns["lane"] = table.lanes.of_task[: table.size]
     columns["ready_seq"] = table.queue.ready_seq[: table.size]
-    copies = {"arrays.limit": table.usage.limits().copy()}
+    copies = {"arrays.limit": table.usage.limits().copy(), **_policy_columns(table)}
     for name, column in columns.items():
         place = room.get(name, column[:0])
         if len(place) < len(column):
@@ -227,6 +234,21 @@ def _copies(table: Table, room: Room) -> dict[str, Column]:
             copies[name] = place[: len(column)]
             copies[name][:] = column
     return copies
+
+
+def _policy_columns(table: Table) -> dict[str, Column]:
+    """What the policy of the swarm goes by; nothing for other policies."""
+    paths = table.paths or Paths()
+    arrays, tasks = (len(table.arrays), table.size) if table.paths else (0, 0)
+    turns = np.zeros(len(table.arrays) if table.queue.turns else 0, dtype=np.int64)
+    turns[list(table.queue.turns.keys())] = list(table.queue.turns.values())
+    return {
+        "paths.remaining": paths.remaining[:tasks].copy(),
+        "arrays.turn": turns,
+        "arrays.done_seconds": paths.done_seconds[:arrays].copy(),
+        "arrays.done_count": paths.done_count[:arrays].copy(),
+        "arrays.estimate": paths.estimates[:arrays].copy(),
+    }
 
 
 def _views(table: Table) -> dict[str, Column]:
@@ -240,6 +262,7 @@ def _views(table: Table) -> dict[str, Column]:
         "lanes.priority": table.lanes.priority[:lane_count],
         "lanes.array": table.lanes.array_row[:lane_count],
         "lanes.resources": table.lanes.resources_row[:lane_count],
+        "lanes.path": table.lanes.path[:lane_count],
     }
 
 
@@ -250,6 +273,7 @@ def _scalars(swarm: Swarm) -> Facts:
             **_plain(created.settings),
             "environment": dict(created.settings.environment),
             "gateway_options": dict(created.settings.gateway_options),
+            "scheduling_policy": str(created.settings.scheduling_policy),
         },
         "token": created.token,
         "request_id": created.request_id,
@@ -267,8 +291,14 @@ def _scalars(swarm: Swarm) -> Facts:
         "size": state.table.size,
         "load_count": state.table.load_count,
         "batch_count": state.reservations.count,
+        "sweep": _sweep(state.table),
         "queue_counters": list(state.table.queue.counters),
     }
+
+
+def _sweep(table: Table) -> list[int]:
+    paths = table.paths or Paths()
+    return [paths.unswept, paths.credit, paths.learned_then]
 
 
 def _plain(value: Any) -> Facts:

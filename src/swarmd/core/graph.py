@@ -86,6 +86,18 @@ class Segment:
         starts = self.offsets[places]
         return self.targets[spread(starts, self.offsets[places + 1] - starts)]
 
+    def between(self, start: int, end: int) -> tuple[Rows, Int64s, Rows]:
+        """Of the sources from `start` to before `end`: which they are, how many edges each has, and their targets."""
+        if self.sources is None:
+            last = self.first + len(self.offsets) - 1
+            rows = np.arange(max(start, self.first), max(start, self.first, min(end, last)), dtype=np.int32)
+            place = min(max(start - self.first, 0), len(self.offsets) - 1)
+        else:
+            place, stop = np.searchsorted(self.sources, (start, end)).tolist()
+            rows = self.sources[place:stop]
+        offsets = self.offsets[place : place + len(rows) + 1]
+        return rows, np.diff(offsets), self.targets[int(offsets[0]) : int(offsets[-1])]
+
     def edges(self) -> tuple[Rows, Rows]:
         counts = np.diff(self.offsets)
         rows = self.sources
@@ -122,6 +134,21 @@ class Downstreams:
         if not self._segments:
             return np.zeros(0, dtype=np.int32)
         return np.concatenate([segment.gather(rows) for segment in self._segments])
+
+    def counts(self, start: int, end: int) -> Int64s:
+        """How many downstreams each row from `start` to before `end` has."""
+        counts = np.zeros(end - start, dtype=np.int64)
+        for segment in self._segments:
+            rows, more, _ = segment.between(start, end)
+            counts[rows - start] += more
+        return counts
+
+    def between(self, start: int, end: int) -> tuple[Rows, Rows]:
+        """All edges out of the rows from `start` to before `end`, in no special order: where from and where to."""
+        none = np.zeros(0, dtype=np.int32)
+        parts = [segment.between(start, end) for segment in self._segments]
+        sources = [none, *(np.repeat(rows, counts) for rows, counts, _ in parts)]
+        return np.concatenate(sources), np.concatenate([none, *(targets for *_, targets in parts)])
 
     def edges(self) -> tuple[Rows, Rows]:
         """All edges in no special order, for checks: the upstream and the downstream of each."""

@@ -1,6 +1,8 @@
-"""Where ready tasks wait: first-in-first-out lanes, one for each (priority, array, resources).
+"""Where ready tasks wait: first-in-first-out lanes, one for each (priority, array, resources, class of path).
 
-A tick asks `next_lane` for the lane whose array has room, of the highest priority, whose head has waited longest. The
+A tick asks `next_lane` for the lane whose array has room, of the highest priority, and within it of the longest class
+of paths (all are of one class unless the policy is "longest path first"), whose head has waited longest. Under fair
+shares it is a lane of the array with the fewest active tasks instead, and of those whose last turn is longest ago. The
 answer costs O(log lanes): each array keeps a heap of its lanes, one heap keeps the arrays that have room, and an array
 without room is in neither's way. Entries of heaps and lanes that no longer hold are skipped when they come up, never
 searched for.
@@ -19,9 +21,18 @@ import numpy as np
 
 from swarmd.core.growing import grown
 from swarmd.core.ids import Int64s, Rows
+from swarmd.core.paths import HIGHEST_CLASS
 
-Key = tuple[int, int, int]
-"""(-priority, sequence number of the head, row of the lane or array): the smallest goes first."""
+Key = tuple[int, ...]
+"""(rank, sequence number of the head, row of the lane or array): the smallest goes first. Under fair shares an array's
+key is (rank, active tasks, number of its last turn, row)."""
+
+LaneKey = tuple[int, int, int, int]
+"""(priority, array row, resources row, class of path): what the tasks of a lane share."""
+
+_CLASSES = 2 * (HIGHEST_CLASS + 1)
+_FAIR_BATCHES = 32
+"""Under fair shares no batch need be smaller than this part of the swarm's limit."""
 
 _COMPACT_FROM = 1024
 _SCATTERED_UP_TO = 4096
@@ -29,15 +40,15 @@ _ROW_BYTES, _SEQ_BYTES = 4, 8
 
 
 class Lane:
-    """Ready tasks of one array with the same resources and priority, in the order of their sequence numbers."""
+    """Ready tasks of one array with the same resources, rank and priority, in the order of their sequence numbers."""
 
-    __slots__ = ("array_row", "head", "key", "live", "owner", "priority", "row", "rows", "seqs")
+    __slots__ = ("array_row", "head", "key", "live", "owner", "rank", "row", "rows", "seqs")
 
-    def __init__(self, row: int, array_row: int, priority: int, owner: "_ArrayQueue") -> None:
+    def __init__(self, row: int, array_row: int, rank: int, owner: "_ArrayQueue") -> None:
         self.row = row
         self.array_row = array_row
         self.owner = owner
-        self.priority = priority
+        self.rank = rank
         self.rows = array("i")
         self.seqs = array("q")
         self.head = 0
@@ -98,7 +109,7 @@ class Lane:
         if len(self.rows) - self.head > self.live:
             while int(ready_seq[self.rows[self.head]]) != self.seqs[self.head]:
                 self.head += 1
-        return (-self.priority, self.seqs[self.head], self.row)
+        return (self.rank, self.seqs[self.head], self.row)
 
     def _drop_taken(self) -> None:
         if self.head:
@@ -145,7 +156,8 @@ class _ArrayQueue:
 class ReadyQueue:
     """All lanes of a swarm. Told which arrays have room; answers which lane is next."""
 
-    def __init__(self) -> None:
+    def __init__(self, active_of: Callable[[int], int] | None = None) -> None:
+        """`active_of` is given for fair shares: how many tasks of an array are active."""
         self.ready_seq: Int64s = np.zeros(0, dtype=np.int64)
         """By task row: the number of its living entry; 0 when it is in no lane. Grown by the task table."""
         self.live = 0
@@ -155,6 +167,14 @@ class ReadyQueue:
         self._open_count = 0
         self._next_back = 1
         self._next_front = -1
+        self._active_of = active_of
+        self.turns: dict[int, int] = {}
+        """Under fair shares, by array row: the number of the batch that was its last."""
+
+    @property
+    def counts_active(self) -> bool:
+        """Whether an array's place depends on how many of its tasks are active: it is to hear of every change then."""
+        return self._active_of is not None
 
     @property
     def has_open_array(self) -> bool:
@@ -264,7 +284,7 @@ class ReadyQueue:
     def _new_lane(self, row: int, lanes: "LaneTable") -> Lane:
         array_row = int(lanes.array_row[row])
         owner = self._arrays.setdefault(array_row, _ArrayQueue())
-        lane = Lane(row, array_row, int(lanes.priority[row]), owner)
+        lane = Lane(row, array_row, -int(lanes.priority[row]) * _CLASSES - int(lanes.path[row]), owner)
         self._lanes[row] = lane
         return lane
 
@@ -285,18 +305,48 @@ class ReadyQueue:
         key: Key | None = None
         if has_room and owner.live:
             best = owner.lanes.first(self._lane_holds)
-            key = best and (best[0], best[1], array_row)
+            key = best and (best[0], *self._standing(best, array_row), array_row)
         if key != owner.key:
             self._open_count += (key is not None) - (owner.key is not None)
             owner.key = key
             if key is not None:
                 self._open.push(key, self._array_holds)
 
+    def _standing(self, best: Key, array_row: int) -> tuple[int, ...]:
+        """What says which of the arrays whose best lanes have the same rank goes first."""
+        if self._active_of is None:
+            return (best[1],)
+        return self._active_of(array_row), self.turns.get(array_row, 0)
+
+    def take_turn(self, array_row: int, batch: int) -> int:
+        """The array has its turn with the batch of this number. Returns when it had its last, for `undo_turn`."""
+        if self._active_of is None:
+            return 0
+        last = self.turns.get(array_row, 0)
+        self.turns[array_row] = batch
+        return last
+
+    def undo_turn(self, array_row: int, last: int) -> None:
+        """As if it had not had it."""
+        if last:
+            self.turns[array_row] = last
+        else:
+            self.turns.pop(array_row, None)
+
+    def share(self, room: int, limit: int) -> int:
+        """How many tasks the array that goes next may be given at once, of a swarm with this room and limit.
+
+        Under fair shares all arrays that could go are to have the same, but in no more batches than need be.
+        """
+        if self._active_of is None:
+            return room
+        return max(1, -(-room // max(1, self._open_count)), -(-limit // _FAIR_BATCHES))
+
     def _lane_holds(self, key: Key) -> bool:
         return self._lanes[key[2]].key == key
 
     def _array_holds(self, key: Key) -> bool:
-        return self._arrays[key[2]].key == key
+        return self._arrays[key[-1]].key == key
 
     def _best_lane(self, owner: _ArrayQueue) -> Lane | None:
         key = owner.lanes.first(self._lane_holds)
@@ -305,7 +355,7 @@ class ReadyQueue:
     def next_lane(self) -> Lane | None:
         """The lane that goes next, or None when no array with room has a ready task."""
         key = self._open.first(self._array_holds)
-        return self._best_lane(self._arrays[key[2]]) if key else None
+        return self._best_lane(self._arrays[key[-1]]) if key else None
 
     def take(self, lane: Lane, wanted: int) -> tuple[Rows, Int64s]:
         """Remove the first tasks of a lane; their numbers are needed to `restore` them. Refresh the array after it."""
@@ -321,6 +371,11 @@ class ReadyQueue:
         end = bisect_left(lane.seqs, int(self.ready_seq[row]), lane.head)
         rows = np.array(lane.rows[lane.head : end], dtype=np.int32)
         return int(np.count_nonzero(self.ready_seq[rows] == np.array(lane.seqs[lane.head : end], dtype=np.int64)))
+
+    def waiting_in(self, lane_row: int) -> int:
+        """How many living entries a lane has."""
+        lane = self._lanes.get(lane_row)
+        return lane.live if lane else 0
 
     def live_of(self, array_row: int) -> int:
         """How many tasks of an array are ready."""
@@ -353,7 +408,7 @@ class ReadyQueue:
 class LaneTable:
     """Which lane each task belongs to, and what each lane stands for."""
 
-    __slots__ = ("_rows", "array_row", "of_task", "priority", "resources_row")
+    __slots__ = ("_rows", "array_row", "of_task", "path", "priority", "resources_row")
 
     def __init__(self) -> None:
         self.of_task: Rows = np.zeros(0, dtype=np.int32)
@@ -361,10 +416,11 @@ class LaneTable:
         self.array_row: Rows = np.zeros(0, dtype=np.int32)
         self.resources_row: Rows = np.zeros(0, dtype=np.int32)
         self.priority: Rows = np.zeros(0, dtype=np.int32)
-        self._rows: dict[tuple[int, int, int], int] = {}
+        self.path: Rows = np.zeros(0, dtype=np.int32)
+        self._rows: dict[LaneKey, int] = {}
 
-    def intern(self, keys: list[tuple[int, int, int]]) -> Rows:
-        """The row of each (priority, array row, resources row), new ones being added."""
+    def intern(self, keys: list[LaneKey]) -> Rows:
+        """The row of each lane, new ones being added."""
         used = len(self._rows)
         fresh = [key for key in dict.fromkeys(keys) if key not in self._rows]
         self._rows.update(zip(fresh, range(used, used + len(fresh)), strict=True))
@@ -373,7 +429,14 @@ class LaneTable:
             self.priority = grown(self.priority, used, added[:, 0])
             self.array_row = grown(self.array_row, used, added[:, 1])
             self.resources_row = grown(self.resources_row, used, added[:, 2])
+            self.path = grown(self.path, used, added[:, 3])
         return np.array([self._rows[key] for key in keys], dtype=np.int32)
+
+    def longer_than(self, row: int) -> list[int]:
+        """The lanes of the same priority, array and resources whose paths are of longer classes."""
+        shared = int(self.priority[row]), int(self.array_row[row]), int(self.resources_row[row])
+        keys = ((*shared, path) for path in range(int(self.path[row]) + 1, HIGHEST_CLASS + 1))
+        return [self._rows[key] for key in keys if key in self._rows]
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -17,8 +17,9 @@ from swarmd.core.columns import Int32s, Scales, TaskColumns
 from swarmd.core.errors import AlreadyExistsError, InvalidInputError, NotFoundError, SwarmdError
 from swarmd.core.graph import Segment, find_cycle, offsets_of, segment_of
 from swarmd.core.ids import ABSENT, IdIndex, Int64s, Rows, distinct
-from swarmd.core.lanes import SortedByLane
+from swarmd.core.lanes import LaneKey, SortedByLane
 from swarmd.core.model import Array, TaskResources, TextLimits
+from swarmd.core.paths import ASSUMED_SECONDS, NO_CLASS, Float32s, Seconds, longest_paths, path_classes
 from swarmd.core.status import STANDING_CODES, Code
 from swarmd.core.table import Table
 from swarmd.core.templates import check_template
@@ -48,6 +49,8 @@ class Known(Protocol):
     def array_ids(self) -> IdIndex: ...
     @property
     def resources_ids(self) -> IdIndex: ...
+    @property
+    def stated_runtimes(self) -> Seconds | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,13 @@ class KnownIds:
     ids: IdIndex
     array_ids: IdIndex
     resources_ids: IdIndex
+    stated_runtimes: Seconds | None = None
+    """By resources row, where the policy asks for paths."""
 
     @classmethod
     def of(cls, table: Table) -> "KnownIds":
-        return cls(table.size, table.load_count, table.ids.copy(), table.array_ids.copy(), table.resources_ids.copy())
+        ids = table.ids.copy(), table.array_ids.copy(), table.resources_ids.copy()
+        return cls(table.size, table.load_count, *ids, table.stated_runtimes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ class LoadPlan:
     """Those of the table and of the load."""
     columns: dict[str, NDArray[np.generic]]
     """What the table appends; `scales` and `lane` are places in `scale_sets` and `lane_keys`."""
-    lane_keys: list[tuple[int, int, int]]
+    lane_keys: list[LaneKey]
     upstream_counts: Int32s
     upstream_offsets: Int64s
     upstream_rows: Rows
@@ -103,12 +109,13 @@ def plan_load(known: Known, load: Load, texts: TextLimits = model.ALL_TEXTS) -> 
     resources_rows = _look_up(
         "task resources", "tasks.task_resources_id", tasks.task_resources_ids, resources_ids, tasks
     )
-    lane_keys, lanes = _lanes(tasks.priorities, array_rows, resources_rows)
     ids = known.ids.copy()
     ids.add(tasks.task_ids)
     upstream_counts, upstream_rows = _dependencies(known.size, ids, tasks)
     targets = np.repeat(np.arange(first, first + len(tasks), dtype=np.int32), upstream_counts)
     _check_cycles(tasks, upstream_rows, targets, first)
+    remaining = _remaining(known, load, resources_rows, upstream_rows, targets)
+    lane_keys, lanes = _lanes(tasks.priorities, array_rows, resources_rows, remaining)
     left = _upstreams_left(tasks, upstream_counts, upstream_rows, targets, first)
     counts = array_rows.astype(np.int64) * STANDING_CODES + tasks.statuses
     return LoadPlan(
@@ -117,7 +124,7 @@ def plan_load(known: Known, load: Load, texts: TextLimits = model.ALL_TEXTS) -> 
         first_row=first,
         first_resources_row=known.resources_ids.size,
         ids=ids,
-        columns=_columns(tasks, left, lanes),
+        columns=_columns(tasks, left, lanes) | ({} if remaining is None else {"remaining": remaining}),
         lane_keys=lane_keys,
         upstream_counts=upstream_counts,
         upstream_offsets=offsets_of(upstream_counts),
@@ -151,6 +158,22 @@ def _columns(tasks: TaskColumns, upstreams_left: Int32s, lanes: Rows) -> dict[st
         "changed_at": np.full(len(tasks), 0.0),
         "ready_seq": np.full(len(tasks), 0, dtype=np.int64),
     }
+
+
+def _remaining(known: Known, load: Load, resources_rows: Rows, upstream_rows: Rows, targets: Rows) -> Float32s | None:
+    """The remaining path of each task, by stated runtimes alone; None where the policy asks for none.
+
+    What was learned of runtimes may change until the commit, and counts from the sweep on that the commit begins.
+    """
+    if known.stated_runtimes is None:
+        return None
+    fresh = [each.runtime_seconds for each in load.task_resources]
+    stated = np.concatenate((known.stated_runtimes, np.array(fresh, dtype=np.float64)))[resources_rows]
+    inner = upstream_rows >= known.size
+    first = np.int32(known.size)
+    return longest_paths(
+        upstream_rows[inner] - first, targets[inner] - first, np.where(stated > 0, stated, ASSUMED_SECONDS)
+    )
 
 
 def _upstreams_left(
@@ -297,17 +320,23 @@ def _look_up(kind: str, field_path: str, ids: Int64s, index: IdIndex, tasks: Tas
     return rows
 
 
-def _lanes(priorities: Int32s, array_rows: Rows, resources_rows: Rows) -> tuple[list[tuple[int, int, int]], Rows]:
-    """The distinct (priority, array, resources) of the tasks, and which of them each task has."""
+def _lanes(
+    priorities: Int32s, array_rows: Rows, resources_rows: Rows, remaining: Float32s | None
+) -> tuple[list[LaneKey], Rows]:
+    """The distinct lanes of the tasks, and which of them each task has."""
     if not len(priorities):
         return [], np.zeros(0, dtype=np.int32)
     pairs = array_rows.astype(np.int64) * (int(resources_rows.max()) + 1) + resources_rows
     pair_places = np.unique(pairs, return_inverse=True)[1]
     levels, level_places = np.unique(priorities, return_inverse=True)
     together = pair_places.astype(np.int64) * len(levels) + level_places
+    classes = None if remaining is None else path_classes(remaining)
+    if classes is not None:
+        together = together * (int(classes.max()) - int(classes.min()) + 1) + (classes - classes.min())
     _, firsts, places = np.unique(together, return_index=True, return_inverse=True)
-    keys = zip(priorities[firsts].tolist(), array_rows[firsts].tolist(), resources_rows[firsts].tolist(), strict=True)
-    return list(keys), places.astype(np.int32)
+    paths = [NO_CLASS] * len(firsts) if classes is None else classes[firsts].tolist()
+    shared = priorities[firsts].tolist(), array_rows[firsts].tolist(), resources_rows[firsts].tolist()
+    return list(zip(*shared, paths, strict=True)), places.astype(np.int32)
 
 
 def _dependencies(known_size: int, index: IdIndex, tasks: TaskColumns) -> tuple[Int32s, Rows]:

@@ -38,6 +38,8 @@ class OpenBatch:
     """That of the tick which took it."""
     queued_before: Times | None = field(default=None, repr=False)
     """When its tasks had been queued before, for `undo`."""
+    turn_before: int = 0
+    """When its array had had its turn before, likewise."""
 
 
 class Reservations:
@@ -61,7 +63,8 @@ class Reservations:
         lane = table.queue.next_lane()
         if lane is None:
             return None
-        rows, seqs = table.queue.take(lane, min(room, table.usage.room(lane.array_row), lane.live))
+        share = table.queue.share(table.usage.swarm_room, table.usage.swarm_limit)
+        rows, seqs = table.queue.take(lane, min(room, share, table.usage.room(lane.array_row), lane.live))
         batch_id = f"{prefix}-{self.count + 1}"
         return self._reserve(batch_id, rows, seqs, request_id, at)
 
@@ -87,9 +90,10 @@ class Reservations:
         batch = batch_of(table, self._swarm_id, batch_id, rows, seqs)
         array_row = int(table.array_rows(rows[:1])[0])
         table.usage.move_same(array_row, _REGISTERED, _RESERVED, len(rows))
-        table.queue.refresh(array_row, has_room=table.usage.has_room(array_row))
         self.count += 1
-        self.open[batch_id] = OpenBatch(batch, at, request_id=request_id, queued_before=before)
+        turn_before = table.queue.take_turn(array_row, self.count)
+        table.queue.refresh(array_row, has_room=table.usage.has_room(array_row))
+        self.open[batch_id] = OpenBatch(batch, at, request_id=request_id, queued_before=before, turn_before=turn_before)
         return batch
 
     def undo(self, batch: Batch) -> None:
@@ -97,6 +101,7 @@ class Reservations:
         known = self.open.pop(batch.batch_id)
         self.count -= 1
         table, rows = self._table, batch.rows
+        table.queue.undo_turn(int(table.array_rows(rows[:1])[0]), known.turn_before)
         self._put_back(rows, batch.seqs)
         table.attempt[rows] -= 1
         if known.queued_before is not None:

@@ -21,6 +21,8 @@ from swarmd.core.history import History
 from swarmd.core.ids import ABSENT, Rows, distinct
 from swarmd.core.loading import Load, LoadPlan, check_limit, plan_load
 from swarmd.core.model import DEFAULT_SWARM_LIMIT, Array, Task, TaskResources
+from swarmd.core.policy import SchedulingPolicy
+from swarmd.core.ranking import follow_load
 from swarmd.core.reservations import OpenBatch, Reservations
 from swarmd.core.selecting import Selector, narrowed, select
 from swarmd.core.status import FINAL_CODES, Code, RunStatus, TaskStatus
@@ -49,6 +51,7 @@ class SwarmState:
         paused: bool = False,
         run_status: RunStatus = RunStatus.RUNNING,
         batch_prefix: str = "",
+        scheduling_policy: SchedulingPolicy = SchedulingPolicy.FIRST_COME_FIRST_SERVED,
     ) -> None:
         check_limit("max_concurrently_running", max_concurrently_running)
         self.swarm_id = swarm_id
@@ -60,7 +63,7 @@ class SwarmState:
         self.run_status = run_status
         self.sync_time: datetime | None = None
         self.history = History()
-        self.table = Table(max_concurrently_running)
+        self.table = Table(max_concurrently_running, scheduling_policy)
         self.reservations = Reservations(self.table, self.history, swarm_id)
         self._staged: LoadPlan | None = None
 
@@ -70,6 +73,11 @@ class SwarmState:
     def open_batches(self) -> dict[str, OpenBatch]:
         """Batches whose outcome is not there yet, by id."""
         return self.reservations.open
+
+    @property
+    def scheduling_policy(self) -> SchedulingPolicy:
+        """In which order ready tasks of the same priority go; fixed when the swarm is made."""
+        return self.table.policy
 
     @property
     def max_concurrently_running(self) -> int:
@@ -192,12 +200,14 @@ class SwarmState:
         shift = len(table.resources) - plan.first_resources_row
         if shift:  # resources were adjusted since the plan was made: those of the load come behind them
             first = plan.first_resources_row
-            lane_keys = [(prio, array, row + shift * (row >= first)) for prio, array, row in lane_keys]
+            lane_keys = [(prio, array, row + shift * (row >= first), path) for prio, array, row, path in lane_keys]
         table.add_resources(list(load.task_resources))
         lane_rows = table.extend(plan.columns, lane_keys, tasks.scale_sets)
         table.ids = plan.ids
         table.downstreams.add(plan.segment)
         table.usage.add_tasks(plan.counts)
+        if table.paths is not None:
+            follow_load(table, table.paths, plan)
         ready_before = table.queue.live
         self._queue_loaded(plan, lane_rows)
         change = Change(at=at, added_task_count=len(tasks), added_arrays=list(load.arrays))

@@ -74,6 +74,7 @@ class Swarm:
             paused=settings.paused,
             run_status=settings.run_status,
             batch_prefix=f"{settings.swarm_id}-{created.token}",
+            scheduling_policy=settings.scheduling_policy,
         )
         self.loads: OrderedDict[str, LoadAnswer] = OrderedDict()
         self.ticks: OrderedDict[str, TickRecord] = OrderedDict()

@@ -14,8 +14,10 @@ from swarmd.core.columns import Scales, ScaleSets
 from swarmd.core.graph import Downstreams, Upstreams
 from swarmd.core.growing import grown
 from swarmd.core.ids import IdIndex, Int64s, Rows, distinct
-from swarmd.core.lanes import LaneTable, ReadyQueue, SortedByLane
+from swarmd.core.lanes import LaneKey, LaneTable, ReadyQueue, SortedByLane
 from swarmd.core.model import ADJUSTED_RESOURCES_BASE, Array, TaskResources
+from swarmd.core.paths import Paths, Seconds
+from swarmd.core.policy import SchedulingPolicy
 from swarmd.core.queues import Queues, adjusted
 from swarmd.core.status import Code
 from swarmd.core.text import TextColumn
@@ -48,7 +50,7 @@ _Outcome = tuple[int, int, str, int, int, float]
 class Table:
     """Columns by task row; arrays and resources by theirs."""
 
-    def __init__(self, swarm_limit: int) -> None:
+    def __init__(self, swarm_limit: int, policy: SchedulingPolicy = SchedulingPolicy.FIRST_COME_FIRST_SERVED) -> None:
         self.size = 0
         self.load_count = 0
         """How many loads there were: a plan that was made before another load no longer fits."""
@@ -68,8 +70,11 @@ class Table:
         self.upstreams = Upstreams()
         self.downstreams = Downstreams()
         self.lanes = LaneTable()
-        self.queue = ReadyQueue()
         self.usage = Usage(swarm_limit)
+        self.policy = policy
+        self.queue = ReadyQueue(self.usage.active_of if policy is SchedulingPolicy.FAIR_SHARE else None)
+        self.paths = Paths() if policy is SchedulingPolicy.LONGEST_PATH_FIRST else None
+        """None where the policy does not ask for them."""
         self.array_ids = IdIndex()
         self.arrays: list[Array] = []
         self.longest_template = 0
@@ -87,15 +92,24 @@ class Table:
         self.arrays.extend(arrays)
         self.longest_template = max(self.longest_template, *(len(array.command) for array in arrays), 0)
         self.usage.add_arrays([array.max_concurrently_running for array in arrays])
+        if self.paths is not None:
+            self.paths.add_arrays(len(arrays))
 
     def add_resources(self, resources: list[TaskResources]) -> None:
         self.resources_ids.add(np.array([each.task_resources_id for each in resources], dtype=np.int64))
+        if self.paths is not None:
+            self.paths.add_resources(len(self.resources), [each.runtime_seconds for each in resources])
         self.resources.extend(resources)
+
+    @property
+    def stated_runtimes(self) -> Seconds | None:
+        """By resources row, where paths count: a view that nothing is written to."""
+        return None if self.paths is None else self.paths.stated[: len(self.resources)]
 
     def extend(
         self,
         columns: Mapping[str, NDArray[np.generic]],
-        lane_keys: list[tuple[int, int, int]],
+        lane_keys: list[LaneKey],
         scale_sets: list[Scales],
     ) -> Rows:
         """Append to the columns; `lane` and `scales` are places in the lists given. Counts and queues nothing yet.
@@ -110,6 +124,9 @@ class Table:
         lanes = _renumbered(columns["lane"], lane_rows)
         self.lanes.of_task = grown(self.lanes.of_task, self.size, lanes)
         self.queue.ready_seq = grown(self.queue.ready_seq, self.size, columns["ready_seq"].astype(np.int64, copy=False))
+        if self.paths is not None:
+            remaining = columns["remaining"].astype(np.float32, copy=False)
+            self.paths.remaining = grown(self.paths.remaining, self.size, remaining)
         self.size += len(columns["task_id"])
         return lane_rows
 
@@ -129,7 +146,7 @@ class Table:
         self.usage.move(array_rows, self.status[rows], new)
         self.status[rows] = new
         self.changed_at[rows] = at
-        changed = arrays[had_room != self.usage.have_room(arrays)]
+        changed = arrays if self.queue.counts_active else arrays[had_room != self.usage.have_room(arrays)]
         if len(waiting):
             changed = np.concatenate((changed, self.queue.remove(waiting, self.lanes)))
         self.refresh(changed)
@@ -182,7 +199,8 @@ class Table:
             grew = int(self.lanes.resources_row[lane]), scales
             if grew not in grown_rows:
                 grown_rows[grew] = self._adjusted_row(*grew)
-            keys.append((int(self.lanes.priority[lane]), int(self.lanes.array_row[lane]), grown_rows[grew]))
+            array_row, path = int(self.lanes.array_row[lane]), int(self.lanes.path[lane])
+            keys.append((int(self.lanes.priority[lane]), array_row, grown_rows[grew], path))
         self.lanes.of_task[rows] = self.lanes.intern(keys)
 
     @property
@@ -249,7 +267,8 @@ class Table:
             self.upstreams_left,
         )
         more = (self.scales, self.queued_at, self.changed_at, self.lanes.of_task, self.queue.ready_seq)
-        return sum(int(column.nbytes) for column in columns + more) + self.upstreams.nbytes + self.downstreams.nbytes
+        edges = self.upstreams.nbytes + self.downstreams.nbytes + (self.paths.nbytes if self.paths else 0)
+        return sum(int(column.nbytes) for column in columns + more) + edges
 
 
 def _renumbered(places: NDArray[np.generic], numbers: Int32s) -> Int32s:

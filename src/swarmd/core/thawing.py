@@ -19,6 +19,8 @@ from swarmd.core.graph import segment_of
 from swarmd.core.history import UNKNOWN_RESOURCES, AttemptRecord, Bulk
 from swarmd.core.ids import ABSENT
 from swarmd.core.model import Array, QueueLimits, TaskResources
+from swarmd.core.paths import HIGHEST_CLASS, NO_CLASS, path_classes
+from swarmd.core.policy import SchedulingPolicy
 from swarmd.core.reservations import OpenBatch
 from swarmd.core.status import STANDING_CODES, STATUS_OF, Code, RunStatus, TaskStatus
 from swarmd.core.swarm import LoadAnswer, Swarm, TickRecord
@@ -45,7 +47,9 @@ class _Thawing:
     def swarm(self) -> Swarm:
         facts = self._facts
         given = facts["settings"]
-        settings = SwarmSettings(**{**given, "run_status": RunStatus(given["run_status"])})
+        policy = SchedulingPolicy(given.get("scheduling_policy", SchedulingPolicy.FIRST_COME_FIRST_SERVED))
+        told = {"run_status": RunStatus(given["run_status"]), "scheduling_policy": policy}
+        settings = SwarmSettings(**{**given, **told})
         created = Created(settings, facts["token"], facts["request_id"], facts["asked"])
         swarm = Swarm(created, facts["created_at"])
         swarm.autopilot, swarm.display_name = facts["autopilot"], facts["display_name"]
@@ -78,6 +82,7 @@ class _Thawing:
         self._fill_upstreams(table)
         places = table.array_rows(np.arange(table.size, dtype=np.int32)).astype(np.int64) * STANDING_CODES
         table.usage.add_tasks(np.bincount(places + table.status, minlength=len(table.arrays) * STANDING_CODES))
+        self._fill_policy(table)
         self._fill_queue(table)
 
     def _fill_arrays_and_resources(self, table: Table) -> None:
@@ -101,12 +106,38 @@ class _Thawing:
     def _fill_lanes(self, table: Table) -> None:
         names = ("lanes.priority", "lanes.array", "lanes.resources")
         priorities, arrays, resources = (self._column(name) for name in names)
-        keys = list(zip(priorities.tolist(), arrays.tolist(), resources.tolist(), strict=True))
+        paths = self._column("lanes.path") if "sweep" in self._facts else np.full(len(arrays), NO_CLASS)
+        keys = list(zip(priorities.tolist(), arrays.tolist(), resources.tolist(), paths.tolist(), strict=True))
+        _demand(bool(np.all(np.abs(paths) <= HIGHEST_CLASS)), "a lane is of paths that there cannot be")
         _demand(_within(arrays, len(table.arrays)), "a lane is of an array that there is not")
         _demand(_within(resources, len(table.resources)), "a lane is of resources that there are not")
         _demand(np.array_equal(table.lanes.intern(keys), np.arange(len(keys))), "a lane comes twice")
         table.lanes.of_task = self._task_column("lane")
         _demand(_within(table.lanes.of_task, len(keys)), "a task is of a lane that there is not")
+
+    def _fill_policy(self, table: Table) -> None:
+        """What the policy goes by, of which snapshots from before there were policies say nothing."""
+        if table.policy is SchedulingPolicy.FAIR_SHARE:
+            turns = self._column("arrays.turn")
+            _demand(len(turns) in (0, len(table.arrays)), "the turns of the arrays do not fit them")
+            _demand(_within(turns, self._facts["batch_count"] + 1), "an array had a turn that there cannot have been")
+            table.queue.turns = {row: int(turns[row]) for row in np.flatnonzero(turns).tolist()}
+        if table.paths is None:
+            return
+        count = len(table.arrays)
+        table.paths.remaining = self._task_column("paths.remaining")
+        table.paths.done_seconds = self._column("arrays.done_seconds", count)
+        table.paths.done_count = self._column("arrays.done_count", count)
+        table.paths.estimates = self._column("arrays.estimate", count)
+        table.paths.learned = int(table.paths.done_count.sum())
+        table.paths.unswept, table.paths.credit, table.paths.learned_then = map(int, self._facts["sweep"])
+        _demand(0 <= table.paths.unswept <= table.size, "a sweep is where there are no tasks")
+        known = (table.paths.remaining, table.paths.done_seconds, table.paths.estimates)
+        _demand(all(bool(np.all(np.isfinite(each) & (each >= 0))) for each in known), "a path or runtime is none")
+        _demand(bool(np.all(table.paths.estimates > 0)), "a runtime is estimated as nothing")
+        _demand(bool(np.all(table.paths.done_count >= 0)), "an array has finished less than none of its tasks")
+        classes = path_classes(table.paths.remaining)
+        _demand(np.array_equal(classes, table.lanes.path[table.lanes.of_task]), "tasks are in lanes of other paths")
 
     def _fill_upstreams(self, table: Table) -> None:
         offsets, upstreams = self._column("upstreams.offsets", table.size + 1), self._column("upstreams.rows")

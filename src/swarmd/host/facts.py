@@ -74,6 +74,7 @@ def _swarm(swarm: HostedSwarm) -> dict[str, Any]:
         "paused": state.paused,
         "autopilot": swarm.autopilot,
         "fail_fast": state.fail_fast,
+        "scheduling_policy": str(state.scheduling_policy),
         "run_status": state.run_status.name,
         "revision": state.revision,
         "max_concurrently_running": state.max_concurrently_running,

@@ -20,7 +20,7 @@ from swarmd.core.selecting import Selector
 from swarmd.core.status import CODE_OF, STANDING_CODES, STATUS_OF
 from swarmd.core.text import TextBlock
 from swarmd.wire import from_proto, to_proto
-from swarmd.wire.names import RUN_STATUS_TO_PB, TASK_STATUS_FROM_PB, TASK_STATUS_TO_PB
+from swarmd.wire.names import POLICY_TO_PB, RUN_STATUS_TO_PB, TASK_STATUS_FROM_PB, TASK_STATUS_TO_PB
 
 _STATUS_OF_CODE = np.array([TASK_STATUS_TO_PB[STATUS_OF[code]] for code in range(STANDING_CODES)], dtype=np.uint8)
 _CODE_OF_STATUS = np.zeros(256, dtype=np.uint8)
@@ -90,6 +90,7 @@ def _created(event: events.Created) -> pb.Event:
         working_directory=settings.working_directory,
         environment=settings.environment,
         gateway_options=settings.gateway_options,
+        scheduling_policy=POLICY_TO_PB[settings.scheduling_policy],
     )
     created = pb.Created(swarm=swarm, token=event.token, request_id=event.request_id, asked=event.asked)
     return pb.Event(created=created)

@@ -14,7 +14,7 @@ from swarmd.host.registry import Registry
 from swarmd.host.swarm import HostedSwarm
 from swarmd.host.ticks import TickAnswer
 from swarmd.wire import to_proto
-from swarmd.wire.names import OBSTACLE_TO_PB, OUTCOME_TO_PB, RUN_STATUS_TO_PB
+from swarmd.wire.names import OBSTACLE_TO_PB, OUTCOME_TO_PB, POLICY_TO_PB, RUN_STATUS_TO_PB
 
 ARRAYS_AT_ONCE = 500
 BATCHES_AT_ONCE = 20
@@ -95,6 +95,7 @@ def swarm_settings(hosted: HostedSwarm) -> swarm_pb2.Swarm:
         working_directory=settings.working_directory,
         environment=settings.environment,
         gateway_options=settings.gateway_options,
+        scheduling_policy=POLICY_TO_PB[settings.scheduling_policy],
         create_time=to_proto.timestamp(hosted.swarm.created_at),
         in_memory=hosted.in_memory,
         log_directory=str(hosted.log_directory or ""),

@@ -24,10 +24,11 @@ from swarmd.core.model import (
     TaskResources,
     TextLimits,
 )
+from swarmd.core.policy import SchedulingPolicy
 from swarmd.core.selecting import Selector
 from swarmd.core.status import CODE_OF, RunStatus, TaskStatus
 from swarmd.core.update import StateUpdate, TaskStatuses
-from swarmd.wire.names import RUN_STATUS_FROM_PB, TASK_STATUS_FROM_PB
+from swarmd.wire.names import POLICY_FROM_PB, POLICY_TO_PB, RUN_STATUS_FROM_PB, TASK_STATUS_FROM_PB
 
 MAX_IDS_PER_UPDATE = 100_000
 """One update is one unit that nobody may interrupt: larger ones would hold up everybody else."""
@@ -214,7 +215,21 @@ def swarm_settings(message: swarm_pb2.Swarm) -> SwarmSettings:
         working_directory=message.working_directory,
         environment=dict(message.environment),
         gateway_options=dict(message.gateway_options),
+        scheduling_policy=scheduling_policy(message),
     )
+
+
+def scheduling_policy(message: swarm_pb2.Swarm) -> SchedulingPolicy:
+    """A swarm's policy; unset means first come, first served. Raises InvalidInputError for a number that is none."""
+    number = message.scheduling_policy
+    if number == swarm_pb2.SCHEDULING_POLICY_UNSPECIFIED:
+        return SchedulingPolicy.FIRST_COME_FIRST_SERVED
+    policy = POLICY_FROM_PB.get(number)
+    if policy is None:
+        known = ", ".join(f"{other} ({each.name})" for each, other in POLICY_TO_PB.items())
+        text = f"swarm.scheduling_policy: {int(number)} is no policy; use one of {known}"
+        raise InvalidInputError(text, field="swarm.scheduling_policy")
+    return policy
 
 
 def swarm_limit(message: swarm_pb2.Swarm) -> int:
@@ -233,6 +248,8 @@ def _check_environment(message: swarm_pb2.Swarm, texts: TextLimits) -> None:
             raise InvalidInputError(text, field="swarm.environment")
 
 
+FIXED = ("scheduling_policy",)
+"""What somebody may want to change, and cannot."""
 UPDATABLE = (
     "max_concurrently_running",
     "paused",
@@ -250,7 +267,8 @@ def updated_fields(request: swarm_service_pb2.UpdateSwarmRequest) -> list[str]:
         return [field.name for field, _ in request.swarm.ListFields() if field.name in UPDATABLE]
     for path in paths:
         if path not in UPDATABLE:
-            text = f"update_mask: {path!r} cannot be changed; use any of {', '.join(UPDATABLE)}"
+            remedy = "create a swarm with another one" if path in FIXED else f"use any of {', '.join(UPDATABLE)}"
+            text = f"update_mask: {path!r} cannot be changed; {remedy}"
             raise InvalidInputError(text, reason="INVALID_MASK", field="update_mask")
     return paths
 

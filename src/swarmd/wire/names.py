@@ -4,6 +4,7 @@ from typing import cast
 
 from swarmd._pb.swarm.v1 import state_pb2, swarm_pb2, swarm_service_pb2, task_pb2
 from swarmd.core.explain import ObstacleKind
+from swarmd.core.policy import SchedulingPolicy
 from swarmd.core.state import Outcome
 from swarmd.core.status import RunStatus, TaskStatus
 from swarmd.core.transitions import Effect
@@ -19,6 +20,12 @@ RUN_STATUS_TO_PB: dict[RunStatus, state_pb2.WorkflowRunStatus] = {
     for status in RunStatus
 }
 RUN_STATUS_FROM_PB: dict[int, RunStatus] = {number: status for status, number in RUN_STATUS_TO_PB.items()}
+
+POLICY_TO_PB: dict[SchedulingPolicy, swarm_pb2.SchedulingPolicy] = {
+    policy: cast("swarm_pb2.SchedulingPolicy", swarm_pb2.SchedulingPolicy.Value(f"SCHEDULING_POLICY_{policy.name}"))
+    for policy in SchedulingPolicy
+}
+POLICY_FROM_PB: dict[int, SchedulingPolicy] = {number: policy for policy, number in POLICY_TO_PB.items()}
 
 OUTCOME_TO_PB: dict[Outcome, swarm_pb2.SwarmOutcome] = {
     outcome: cast("swarm_pb2.SwarmOutcome", swarm_pb2.SwarmOutcome.Value(f"SWARM_OUTCOME_{outcome.name}"))

@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from swarmd.core.model import Array, Task
+from swarmd.core.policy import SchedulingPolicy
 from swarmd.workflow.commands import TASK_VARIABLES
 from swarmd.workflow.dependencies import (
     Barriers,
@@ -123,6 +124,7 @@ class _Expansion:
             name=self._workflow.name,
             max_concurrently_running=self._workflow.max_concurrently_running,
             fail_fast=self._workflow.fail_fast,
+            scheduling_policy=SchedulingPolicy(self._workflow.scheduling_policy),
             environment=self._workflow.environment,
             working_directory=working_directory,
             arrays=arrays + barrier_arrays,

@@ -50,6 +50,7 @@ VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]
 Command = Annotated[str, Field(min_length=1, max_length=MAX_COMMAND_BYTES)]
 NameTemplate = Annotated[str, Field(min_length=1, max_length=MAX_NAME_BYTES)]
 Scale = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+Policy = Literal["first_come_first_served", "longest_path_first", "fair_share"]
 Scales = dict[Literal["cores", "memory", "runtime"], Scale]
 
 MemoryPattern = Annotated[str, Field(pattern=units.MEMORY_PATTERN)]
@@ -301,6 +302,9 @@ class WorkflowFile(_Block):
         default=None, description=f"How many tasks may be active at once; default: {DEFAULT_SWARM_LIMIT}."
     )
     fail_fast: bool = Field(default=False, description="Stop queueing as soon as one task has failed for good.")
+    scheduling_policy: Policy = Field(
+        default="first_come_first_served", description="In which order ready tasks of the same priority go."
+    )
     environment: dict[VariableName, VariableValue] = Field(
         default_factory=dict, description="Environment variables of every task."
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarmd.core.model import Array, Task, TaskResources
+from swarmd.core.policy import SchedulingPolicy
 
 MAX_TASKS = 2_000_000
 """How many tasks a file may come to unless the caller allows another number."""
@@ -21,6 +22,8 @@ class WorkflowPlan:
     max_concurrently_running: int | None = None
     """How many tasks may be active at once; None: the daemon's default."""
     fail_fast: bool = False
+    scheduling_policy: SchedulingPolicy = SchedulingPolicy.FIRST_COME_FIRST_SERVED
+    """In which order ready tasks of the same priority go."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables for every task."""
     working_directory: Path | None = None

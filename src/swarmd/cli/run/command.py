@@ -11,6 +11,7 @@ import typer
 
 from swarmd.cli import options
 from swarmd.cli.errors import UsageError
+from swarmd.core.policy import SchedulingPolicy
 
 if TYPE_CHECKING:
     from swarmd.workflow.plan import WorkflowPlan
@@ -116,6 +117,13 @@ def run(
         bool | None,
         typer.Option("--fail-fast/--no-fail-fast", help="After the first failed task start nothing more."),
     ] = None,
+    scheduling_policy: Annotated[
+        SchedulingPolicy | None,
+        typer.Option(
+            "--scheduling-policy",
+            help="In which order ready tasks go. Default: what the file says, or first come, first served.",
+        ),
+    ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the swarm, and a daemon started for it, when it is finished.")
     ] = False,
@@ -152,6 +160,7 @@ def run(
         fetched.tell_of_distributor()
         gateway, pairs, plan = "jobmon", fetched.options.as_options(), fetched.plan
     changes = {"name": name, "max_concurrently_running": max_concurrently_running, "fail_fast": fail_fast}
+    changes |= {"scheduling_policy": scheduling_policy}
     plan = replace(plan, **{field: value for field, value in changes.items() if value is not None})  # type: ignore[arg-type]
 
     import asyncio

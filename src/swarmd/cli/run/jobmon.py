@@ -109,8 +109,8 @@ async def _fetched(run: JobmonRun, settings: JobmonSettings) -> FetchedRun:
     except RefusedError as error:
         raise NotThereError(f"run {run.workflow_run_id} cannot be had: {error}") from error
     except CallError as error:
-        message = f"{error}; look whether --server is right, and whether Jobmon's server runs there"
-        raise UnavailableError(message, reason="ENGINE_UNAVAILABLE") from error
+        look = "" if isinstance(error, NoRouteError) else "; look whether --server is right, and whether it runs there"
+        raise UnavailableError(f"{error}{look}", reason="ENGINE_UNAVAILABLE") from error
     finally:
         await server.close()
 

@@ -24,6 +24,7 @@ from swarmd.client.errors import NoDaemonError, RpcError
 from swarmd.client.finding import ConnectionSettings
 from swarmd.client.protocol import PATIENCE, ProtocolClient
 from swarmd.core.errors import InvalidInputError
+from swarmd.wire.names import POLICY_TO_PB
 from swarmd.workflow.plan import WorkflowPlan
 
 FASTEST_POLL, SLOWEST_POLL = 0.05, 0.25
@@ -295,6 +296,7 @@ def swarm_message(plan: WorkflowPlan) -> swarm_pb2.Swarm:
         display_name=plan.name,
         max_concurrently_running=plan.max_concurrently_running,
         fail_fast=plan.fail_fast,
+        scheduling_policy=POLICY_TO_PB[plan.scheduling_policy],
         environment=dict(plan.environment),
         working_directory=str(plan.working_directory or ""),
     )

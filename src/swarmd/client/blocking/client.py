@@ -32,6 +32,7 @@ from swarmd.client.values import (
     UpdateResult,
     WorkStatus,
 )
+from swarmd.core.policy import SchedulingPolicy
 from swarmd.core.status import RunStatus, TaskStatus
 from swarmd.core.update import StateUpdate
 
@@ -472,6 +473,7 @@ class SwarmClient:
         working_directory: str | Path | None = None,
         environment: Mapping[str, str] | None = None,
         gateway_options: Mapping[str, str] | None = None,
+        scheduling_policy: SchedulingPolicy | str = SchedulingPolicy.FIRST_COME_FIRST_SERVED,
     ) -> LiveSwarm:
         """Make a swarm without tasks. Raises AlreadyExistsError when the id is taken.
 
@@ -480,6 +482,8 @@ class SwarmClient:
         for "pull". `fail_fast`: queue nothing more after a task failed for good. `working_directory`: where commands
         start; None: here, when the daemon is on this machine (on a unix socket), else where the daemon is.
         `gateway_options`: what the gateway is to know of this swarm in particular (docs/gateways.md).
+        `scheduling_policy`: in which order ready tasks of the same priority go, for good: "first_come_first_served",
+        "longest_path_first" or "fair_share" (docs/scheduling.md).
 
             swarm = client.create_swarm("fits", max_concurrently_running=100, environment={"SEED": "1"})
         """
@@ -497,6 +501,7 @@ class SwarmClient:
                     working_directory=working_directory,
                     environment=environment,
                     gateway_options=gateway_options,
+                    scheduling_policy=scheduling_policy,
                 )
             ),
         )

@@ -19,6 +19,13 @@ class SwarmOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SWARM_OUTCOME_DONE: _ClassVar[SwarmOutcome]
     SWARM_OUTCOME_ERROR: _ClassVar[SwarmOutcome]
 
+class SchedulingPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SCHEDULING_POLICY_UNSPECIFIED: _ClassVar[SchedulingPolicy]
+    SCHEDULING_POLICY_FIRST_COME_FIRST_SERVED: _ClassVar[SchedulingPolicy]
+    SCHEDULING_POLICY_LONGEST_PATH_FIRST: _ClassVar[SchedulingPolicy]
+    SCHEDULING_POLICY_FAIR_SHARE: _ClassVar[SchedulingPolicy]
+
 class SwarmView(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     SWARM_VIEW_UNSPECIFIED: _ClassVar[SwarmView]
@@ -28,12 +35,16 @@ SWARM_OUTCOME_UNSPECIFIED: SwarmOutcome
 SWARM_OUTCOME_UNFINISHED: SwarmOutcome
 SWARM_OUTCOME_DONE: SwarmOutcome
 SWARM_OUTCOME_ERROR: SwarmOutcome
+SCHEDULING_POLICY_UNSPECIFIED: SchedulingPolicy
+SCHEDULING_POLICY_FIRST_COME_FIRST_SERVED: SchedulingPolicy
+SCHEDULING_POLICY_LONGEST_PATH_FIRST: SchedulingPolicy
+SCHEDULING_POLICY_FAIR_SHARE: SchedulingPolicy
 SWARM_VIEW_UNSPECIFIED: SwarmView
 SWARM_VIEW_BASIC: SwarmView
 SWARM_VIEW_FULL: SwarmView
 
 class Swarm(_message.Message):
-    __slots__ = ("swarm_id", "display_name", "max_concurrently_running", "paused", "autopilot", "fail_fast", "gateway", "workflow_run_status", "working_directory", "environment", "revision", "task_counts", "outcome", "blocked_count", "held_reason", "create_time", "sync_time", "in_memory", "arrays", "log_directory", "open_batches", "open_batch_count", "gateway_options")
+    __slots__ = ("swarm_id", "display_name", "max_concurrently_running", "paused", "autopilot", "fail_fast", "gateway", "workflow_run_status", "working_directory", "environment", "revision", "task_counts", "outcome", "blocked_count", "held_reason", "create_time", "sync_time", "in_memory", "arrays", "log_directory", "open_batches", "open_batch_count", "gateway_options", "scheduling_policy")
     class EnvironmentEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +82,7 @@ class Swarm(_message.Message):
     OPEN_BATCHES_FIELD_NUMBER: _ClassVar[int]
     OPEN_BATCH_COUNT_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULING_POLICY_FIELD_NUMBER: _ClassVar[int]
     swarm_id: str
     display_name: str
     max_concurrently_running: int
@@ -94,7 +106,8 @@ class Swarm(_message.Message):
     open_batches: _containers.RepeatedCompositeFieldContainer[OpenBatch]
     open_batch_count: int
     gateway_options: _containers.ScalarMap[str, str]
-    def __init__(self, swarm_id: _Optional[str] = ..., display_name: _Optional[str] = ..., max_concurrently_running: _Optional[int] = ..., paused: _Optional[bool] = ..., autopilot: _Optional[bool] = ..., fail_fast: _Optional[bool] = ..., gateway: _Optional[str] = ..., workflow_run_status: _Optional[_Union[_state_pb2.WorkflowRunStatus, str]] = ..., working_directory: _Optional[str] = ..., environment: _Optional[_Mapping[str, str]] = ..., revision: _Optional[int] = ..., task_counts: _Optional[_Union[_state_pb2.TaskCounts, _Mapping]] = ..., outcome: _Optional[_Union[SwarmOutcome, str]] = ..., blocked_count: _Optional[int] = ..., held_reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sync_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., in_memory: _Optional[bool] = ..., arrays: _Optional[_Iterable[_Union[_array_pb2.Array, _Mapping]]] = ..., log_directory: _Optional[str] = ..., open_batches: _Optional[_Iterable[_Union[OpenBatch, _Mapping]]] = ..., open_batch_count: _Optional[int] = ..., gateway_options: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    scheduling_policy: SchedulingPolicy
+    def __init__(self, swarm_id: _Optional[str] = ..., display_name: _Optional[str] = ..., max_concurrently_running: _Optional[int] = ..., paused: _Optional[bool] = ..., autopilot: _Optional[bool] = ..., fail_fast: _Optional[bool] = ..., gateway: _Optional[str] = ..., workflow_run_status: _Optional[_Union[_state_pb2.WorkflowRunStatus, str]] = ..., working_directory: _Optional[str] = ..., environment: _Optional[_Mapping[str, str]] = ..., revision: _Optional[int] = ..., task_counts: _Optional[_Union[_state_pb2.TaskCounts, _Mapping]] = ..., outcome: _Optional[_Union[SwarmOutcome, str]] = ..., blocked_count: _Optional[int] = ..., held_reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sync_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., in_memory: _Optional[bool] = ..., arrays: _Optional[_Iterable[_Union[_array_pb2.Array, _Mapping]]] = ..., log_directory: _Optional[str] = ..., open_batches: _Optional[_Iterable[_Union[OpenBatch, _Mapping]]] = ..., open_batch_count: _Optional[int] = ..., gateway_options: _Optional[_Mapping[str, str]] = ..., scheduling_policy: _Optional[_Union[SchedulingPolicy, str]] = ...) -> None: ...
 
 class OpenBatch(_message.Message):
     __slots__ = ("batch_id", "array_id", "task_count", "state", "take_time", "request_id", "reason")
