@@ -279,7 +279,7 @@ def as_after_another_boot(state: Path) -> None:
 
 async def test_a_cancel_counts_for_the_next_engine_as_well(example, gateways, record, tmp_path):
     gateway = await gateways.begin(config_for(example.address), record.report, DURABLE)
-    stubborn = f"trap '' TERM; echo $PPID >{tmp_path}/pid; while :; do sleep 0.05; done"
+    stubborn = f"trap '' TERM; echo $$ >{tmp_path}/pid; while :; do sleep 0.05; done"
     await gateway.queue_batch(batch_of(stubborn))
     await file_with_text(tmp_path / "pid")
     await gateway.cancel_tasks(SWARM, [1], [1], "by the test")
