@@ -34,6 +34,8 @@ class FaultyProxy:
             await self._pass_on(await _message(reader), writer)
         except (OSError, asyncio.IncompleteReadError):
             pass
+        except asyncio.CancelledError:
+            writer.transport.abort()  # the proxy ends; what it has not sent is not waited for
         finally:
             writer.close()
             self._connections.discard(task)
@@ -102,9 +104,11 @@ class FaultyProxy:
             yield self
         finally:
             listening.close()
+            await asyncio.sleep(0)  # connections that were just made
             for task in list(self._connections):
                 task.cancel()
             await asyncio.gather(*self._connections, return_exceptions=True)
+            await asyncio.sleep(0)  # sockets are closed in the next turn
 
 
 async def _message(reader: asyncio.StreamReader) -> bytes:

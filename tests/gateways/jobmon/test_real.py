@@ -285,6 +285,17 @@ def test_a_run_whose_tasks_are_done_has_nothing_left(jobmon, here):
     assert jobmon.run_status(workflow.run_id) == "D"
 
 
+def test_a_run_whose_tasks_are_done_is_told_as_json_too(jobmon, here):
+    workflow = jobmon.workflow([["true"]])
+    jobmon.change("update task set status = 'D' where workflow_id = ?", workflow.workflow_id)
+    code, said = here("--jobmon", workflow.run_id, "--server", jobmon.url, "--workflow", workflow.workflow_id, "--json")
+    assert code == 0
+    answer = json.loads(said)
+    assert answer["failedTasks"] == []
+    assert answer["swarm"]["outcome"] == "SWARM_OUTCOME_DONE"
+    assert answer["swarm"]["workflowRunStatus"] == "WORKFLOW_RUN_STATUS_DONE"
+
+
 def test_what_goes_on_already_is_taken_over(jobmon, home):
     """A run after a hot resume: one task runs, one waits at the distributor, one is new, one ran out, one is done."""
     workflow = jobmon.workflow([["true"] * 5], cluster="dummy", max_attempts=3, scales={"memory": 1.0})
@@ -319,6 +330,7 @@ def test_what_goes_on_already_is_taken_over(jobmon, home):
         (["--jobmon", "1", "--server", "nowhere"], "is no URL of a server"),
         (["--server", "http://h:1", "flow.yaml"], "--server: this is about --jobmon"),
         (["--jobmon", "1", "--server", "http://h:1", "-j", "3"], "leave out -j"),
+        (["--jobmon", "1", "--server", "http://h:1", "--local-cores", "3"], "leave out --local-cores"),
         (["--jobmon", "1", "--server", "http://h:1", "--gateway", "slurm"], "leave out --gateway"),
     ],
 )
@@ -326,6 +338,14 @@ def test_options_that_make_no_sense_together_are_refused(here, arguments, words)
     code, said = here(*arguments)
     assert code == 2
     assert words in said
+
+
+def test_a_server_that_is_not_there_is_told_soon(here, monkeypatch):
+    monkeypatch.setattr("swarmd.cli.run.jobmon.FIRST_PATIENCE_SECONDS", 0.2)
+    code, said = here("--jobmon", 1, "--server", "http://127.0.0.1:9")
+    assert code == 2
+    assert "http://127.0.0.1:9 cannot be reached" in said
+    assert "look whether --server is right" in said
 
 
 def test_a_run_that_cannot_be_had_is_told(jobmon, here):

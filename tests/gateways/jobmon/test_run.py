@@ -10,12 +10,13 @@ import trustme
 from swarmd.core.errors import InvalidInputError, UnavailableError
 from swarmd.core.model import TaskResources
 from swarmd.core.status import TaskStatus
-from swarmd.gateways.contract import BatchRefusedError, Found, SwarmInfo
+from swarmd.gateways.contract import BatchRefusedError, Found, OutcomeUnknownError, SwarmInfo
 from swarmd.gateways.jobmon import life
 from swarmd.gateways.jobmon.failures import NotDoneError
 from swarmd.gateways.jobmon.gateway import JobmonGateway
+from swarmd.gateways.jobmon.settings import JobmonSettings
 from tests.gateways.jobmon.fake import FakeJobmon, Fault
-from tests.gateways.recording import SWARM, batch_of, eventually
+from tests.gateways.recording import SWARM, Record, batch_of, eventually
 
 RESOURCES = TaskResources(1, cluster="fake", queue="null.q")
 
@@ -78,6 +79,11 @@ async def test_wrong_options_are_refused_by_name(drive, name, value, words):
     assert name in raised.value.message
 
 
+async def test_a_url_that_cannot_be_called_is_refused(drive):
+    with pytest.raises(InvalidInputError, match=r"http://xn--: .*is no URL that can be called"):
+        await drive("http://xn--")
+
+
 async def test_a_workflow_is_not_driven_by_two_swarms(fake, drive):
     run = fake.add_run(1, 1, [1]) and fake.runs[1]
     driven = await drive(fake.url)
@@ -88,6 +94,35 @@ async def test_a_workflow_is_not_driven_by_two_swarms(fake, drive):
     run.status = "S"
     await driven.record.until(lambda: driven.run_statuses[-1] == "S")
     await driven.gateway.add_swarm(other)
+
+
+@pytest.mark.parametrize("end", ["remove_swarm", "close"])
+async def test_a_swarm_that_goes_while_its_run_is_taken_up_leaves_nothing_behind(fake, end):
+    """A daemon that comes back may wait long for the server; the swarm can be deleted meanwhile."""
+    fake.add_run(1, 1, [1])
+    held, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(path, body):
+        if "fetch_workflow_metadata" in path:
+            held.set()
+            await go_on.wait()
+
+    fake.before = hold
+    gateway, record = JobmonGateway(JobmonSettings(heartbeat_seconds=0.05)), Record()
+    await gateway.start(record.report)
+    info = SwarmInfo(SWARM, options={"server": fake.url, "workflow_run_id": "1", "workflow_id": "1"})
+    adding = asyncio.ensure_future(gateway.add_swarm(info))
+    await held.wait()
+    await (gateway.remove_swarm(SWARM) if end == "remove_swarm" else gateway.close())
+    go_on.set()
+    with pytest.raises(RuntimeError, match="was removed while its run was taken up"):
+        await adding
+    made = len(fake.calls)
+    await asyncio.sleep(0.5)
+    assert len(fake.calls) == made
+    if end == "remove_swarm":
+        await gateway.add_swarm(replace(info, swarm_id="other"))
+        await gateway.close()
 
 
 async def test_a_server_with_a_certificate_of_its_own_is_trusted_by_its_ca(drive, tmp_path):
@@ -131,6 +166,31 @@ async def test_a_run_that_is_to_be_resumed_ends_its_tasks_and_is_let_go_of(fake,
     await driven.record.until(lambda: driven.run_statuses[-1] == "T")
     assert run.status == "T"
     assert fake.statuses()[1] == "F"
+
+
+async def test_a_run_is_not_let_go_of_while_a_call_for_it_is_under_way(fake, drive):
+    """Its tasks would be queued in a run that is over, and in the way of the one that follows."""
+    run = fake.add_run(1, 1, [1]) and fake.runs[1]
+    driven = await drive(fake.url)
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(path, body):
+        if "queue_task_batch" in path:
+            begun.set()
+            await go_on.wait()
+
+    fake.before = wait
+    queueing = asyncio.ensure_future(driven.gateway.queue_batch(batch(1)))
+    await begun.wait()
+    run.status = "C"
+    await driven.record.until(lambda: "C" in driven.run_statuses)
+    syncs = len(fake.paths("task_status_updates"))
+    await eventually(lambda: len(fake.paths("task_status_updates")) > syncs + 3)
+    assert run.status == "C"
+    go_on.set()
+    await queueing
+    fake.set("F", 1)
+    await driven.record.until(lambda: driven.run_statuses[-1] == "T")
 
 
 async def test_with_a_hot_resume_what_runs_goes_on(fake, drive):
@@ -183,6 +243,16 @@ async def test_the_limits_of_arrays_are_the_servers_where_it_tells_them(fake, dr
     await driven.record.until(lambda: [u for _, u in driven.record.updates if u.array_limits == {7: 0}])
 
 
+async def test_an_array_whose_limit_cannot_be_had_keeps_no_other_from_its_turn(fake, drive):
+    fake.add_run(1, 1, [1, 2])
+    fake.array_limits = {16: 3, 17: 3}
+    driven = await drive(fake.url)
+    fake.faults["array/16/get_array"] = [Fault(500, "KeyError")] * 1000
+    for task_id, array_id in ((1, 16), (2, 17)):
+        await driven.gateway.queue_batch(replace(batch(task_id), array=replace(batch(1).array, array_id=array_id)))
+    await driven.record.until(lambda: [u for _, u in driven.record.updates if u.array_limits == {17: 3}])
+
+
 # -- the end -------------------------------------------------------------------------------------------------------
 
 
@@ -202,6 +272,25 @@ async def test_a_run_that_never_ran_comes_to_its_end_step_by_step(fake, drive):
     await driven.gateway.swarm_finished(SWARM, succeeded=True)
     assert run.status == "D"
     assert [body["status"] for body in fake.paths("update_status")][-4:] == ["I", "O", "R", "D"]
+
+
+@pytest.mark.parametrize(("succeeded", "status"), [(True, "D"), (False, "E")])
+async def test_a_last_status_that_could_not_be_set_is_set_when_the_swarm_is_removed(
+    fake, drive, monkeypatch, succeeded, status
+):
+    run = fake.add_run(1, 1, [1]) and fake.runs[1]
+    driven = await drive(fake.url)
+    await driven.gateway.queue_batch(batch(1))
+    fake.set("D", 1)
+    await driven.record.ended(1)
+    monkeypatch.setattr("swarmd.gateways.jobmon.session.PATIENCE_SECONDS", 0.2)
+    fake.faults["update_status"] = [Fault(503)] * 1000
+    with pytest.raises(NotDoneError):
+        await driven.gateway.swarm_finished(SWARM, succeeded=succeeded)
+    fake.faults.clear()
+    monkeypatch.undo()
+    await driven.gateway.remove_swarm(SWARM)
+    assert run.status == status
 
 
 async def test_the_servers_word_about_the_last_status_counts(fake, drive):
@@ -224,6 +313,39 @@ async def test_cancelled_tasks_are_taken_back_and_the_run_is_stopped(fake, drive
     await driven.gateway.swarm_finished(SWARM, succeeded=False)
     assert run.status == "S"
     assert driven.record.ended_ids() == set()
+
+
+async def test_a_run_that_was_cancelled_under_an_earlier_daemon_is_stopped(fake, drive):
+    run = fake.add_run(1, 1, [1]) and fake.runs[1]
+    fake.set("R", 1)
+    driven = await drive(fake.url)
+    await driven.gateway.resume([], [batch(1)])
+    await driven.gateway.swarm_finished(SWARM, succeeded=False)
+    assert run.status == "S"
+    await eventually(lambda: fake.statuses() == {1: "G"})
+
+
+async def test_what_a_lost_call_queues_after_its_batch_was_cancelled_and_the_run_stopped_is_taken_back(fake, drive):
+    run = fake.add_run(1, 1, [1]) and fake.runs[1]
+    driven = await drive(fake.url, queue_timeout_seconds=0.3)
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(path, body):
+        if "queue_task_batch" in path:
+            begun.set()
+            await go_on.wait()
+
+    fake.before = wait
+    queueing = asyncio.ensure_future(driven.gateway.queue_batch(batch(1)))
+    await begun.wait()
+    await driven.gateway.cancel_tasks(SWARM, [1], [1], "by the test")
+    await driven.gateway.swarm_finished(SWARM, succeeded=False)
+    assert run.status == "S"
+    with pytest.raises(OutcomeUnknownError):
+        await queueing
+    go_on.set()  # the server gets to it only now
+    await eventually(lambda: fake.instances(1) == 1)
+    await eventually(lambda: fake.statuses() == {1: "G"})
 
 
 async def test_a_removed_swarm_stops_its_run_and_what_is_left_of_it(fake, drive):

@@ -111,6 +111,21 @@ async def test_what_an_answer_leaves_out_comes_back_and_is_given_up_once_the_ser
     assert [(refusal.task_ids, refusal.permanent) for refusal in outcome.refusals] == [([2], True)]
 
 
+async def test_what_the_server_does_not_know_is_given_up_also_when_the_answer_about_the_rest_is_lost(fake, drive):
+    fake.add_run(1, 1, [2])
+    driven = await drive(fake.url)
+    await driven.gateway.queue_batch(batch(1))
+    syncs = len(fake.paths("task_status_updates"))
+    await eventually(lambda: len(fake.paths("task_status_updates")) > syncs + 2)
+    fake.faults["queue_task_batch"] = [DONE_AND_LOST]
+    both = batch(1, 2, attempt=2)
+    with pytest.raises(OutcomeUnknownError):
+        await driven.gateway.queue_batch(both)
+    answer = await driven.found(both)
+    assert answer.found is Found.QUEUED
+    assert [(refusal.task_ids, refusal.permanent) for refusal in answer.refusals] == [([1], True)]
+
+
 async def test_a_task_that_the_server_does_not_move_was_not_queued(fake, drive):
     fake.add_run(1, 1, [1, 2])
     driven = await drive(fake.url)

@@ -138,6 +138,8 @@ def test_a_section_that_is_wrong_is_refused_with_its_file_and_name():
         made(GatewayContext("jobmon", {"heartbeat_secs": 1}, "swarmd.toml"))
     with pytest.raises(InvalidInputError, match="doubt_seconds"):
         made(GatewayContext("jobmon", {"doubt_seconds": 0}))
+    with pytest.raises(InvalidInputError, match=r"drain_seconds.*finite"):
+        made(GatewayContext("jobmon", {"drain_seconds": float("inf")}))
 
 
 def test_options_are_read_as_they_are_written():

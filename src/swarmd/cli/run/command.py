@@ -156,7 +156,7 @@ def run(
 
         fetched = fetch(checked_run(jobmon, server, workflow, route_prefix or "", client_version or ""))
         if not fetched.plan.tasks:
-            raise typer.Exit(fetched.tell_that_nothing_is_left())
+            raise typer.Exit(fetched.tell_that_nothing_is_left(as_json=json_output))
         fetched.tell_of_distributor()
         gateway, pairs, plan = "jobmon", fetched.options.as_options(), fetched.plan
     changes = {"name": name, "max_concurrently_running": max_concurrently_running, "fail_fast": fail_fast}

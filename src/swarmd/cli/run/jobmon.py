@@ -8,8 +8,11 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from swarmd._pb.swarm.v1 import swarm_pb2
 from swarmd.cli.errors import ExitCode, NotThereError, UsageError
-from swarmd.cli.output import note, print_line
+from swarmd.cli.output import note, print_json, print_line
+from swarmd.cli.run.session import Report
+from swarmd.cli.run.summary import summary_data
 from swarmd.core.errors import UnavailableError
 from swarmd.core.model import Array, QueueLimits, Task, TaskResources
 from swarmd.core.queues import Queues, adjusted
@@ -62,11 +65,19 @@ class FetchedRun:
                 f"--workflow_run_id {self.options.workflow_run_id}"
             )
 
-    def tell_that_nothing_is_left(self) -> ExitCode:
+    def tell_that_nothing_is_left(self, *, as_json: bool) -> ExitCode:
         """Say that every task is DONE already. Gives the exit code."""
+        code = ExitCode.OK if self.status == "D" else ExitCode.NOT_DONE
+        if as_json:
+            status = f"WORKFLOW_RUN_STATUS_{life.in_words(self.status)}"
+            swarm = swarm_pb2.Swarm(display_name=self.plan.name, gateway="jobmon", workflow_run_status=status)
+            swarm.outcome = swarm_pb2.SWARM_OUTCOME_DONE
+            swarm.gateway_options.update(self.options.as_options())
+            print_json(summary_data(Report(swarm, 0.0)))
+            return code
         run = f"run {self.options.workflow_run_id} of workflow {self.options.workflow_id}"
         print_line(f"{run}: all tasks were done before; the run is {life.in_words(self.status)}")
-        return ExitCode.OK if self.status == "D" else ExitCode.NOT_DONE
+        return code
 
 
 def checked_run(

@@ -3,6 +3,7 @@
 import sys
 from typing import TYPE_CHECKING, Any
 
+from swarmd._pb.swarm.v1 import swarm_pb2
 from swarmd.cli.logs import output_path
 from swarmd.cli.output import (
     Cell,
@@ -67,10 +68,11 @@ def _fields(report: "Report") -> dict[str, str | Cell]:
     ended = swarm.task_counts.done + swarm.task_counts.error_fatal
     pace = f", {rate(ended / report.seconds)}" if report.seconds > 0 and ended else ""
     blocked = f"{count_of(swarm.blocked_count, 'task')} never ran: a task before them failed or was cancelled"
+    goes_on = swarm.outcome == swarm_pb2.SWARM_OUTCOME_UNFINISHED
     return {
         "time": f"{took(report.seconds)}{pace}",
         "blocked": Cell(blocked if swarm.blocked_count else "", "red"),
-        "held": Cell(swarm.held_reason if report.exit_code else "", "yellow"),
+        "held": Cell(swarm.held_reason if goes_on else "", "yellow"),
         "output": swarm.log_directory,
         "look again": f"swarmd status {swarm.swarm_id}" if report.stays else "",
     }

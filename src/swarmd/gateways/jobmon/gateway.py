@@ -47,6 +47,7 @@ class JobmonGateway(ServerGateway):
 
     async def close(self) -> None:
         self._report = None
+        self._starting.clear()
         sessions, self._sessions = list(self._sessions.values()), {}
         await asyncio.gather(*(session.close() for session in sessions))
 
@@ -65,8 +66,12 @@ class JobmonGateway(ServerGateway):
             make = (await asyncio.to_thread(import_module, "swarmd.gateways.jobmon.session")).JobmonSession
             session: JobmonSession = make(swarm.swarm_id, options, self._settings, report)
             await session.start()
+            if self._starting.get(swarm.swarm_id) is not options:
+                await session.close()
+                raise RuntimeError(f"swarm {swarm.swarm_id} was removed while its run was taken up")
         finally:
-            del self._starting[swarm.swarm_id]
+            if self._starting.get(swarm.swarm_id) is options:
+                del self._starting[swarm.swarm_id]
         self._sessions[swarm.swarm_id] = session
 
     def _check_free(self, options: RunOptions) -> None:
@@ -81,6 +86,7 @@ class JobmonGateway(ServerGateway):
                 raise InvalidInputError(message, field=FIELD)
 
     async def remove_swarm(self, swarm_id: str) -> None:
+        self._starting.pop(swarm_id, None)
         session = self._sessions.pop(swarm_id, None)
         if session is not None:
             await session.remove()

@@ -37,12 +37,12 @@ class Limits:
             await self._look_at(array_id)
 
     async def _look_at(self, array_id: int) -> None:
+        self._asked.add(array_id)  # whatever comes of it: the others get their turn
         try:
             limit = await self._server.array_limit(array_id)
         except NoRouteError:
             self._tells_arrays = False  # 3.2.2: what was loaded stays
             return
-        self._asked.add(array_id)
         if self._array_limits.get(array_id) != limit:
             self._array_limits[array_id] = limit
             self._report(StateUpdate(array_limits={array_id: max(0, limit)}))

@@ -124,9 +124,12 @@ class Queueing:
     # -- calls whose answer was lost -------------------------------------------------------------------------------
 
     def _doubt(self, batch: Batch, division: Division) -> None:
-        over_at = asyncio.get_running_loop().time() + self._settings.doubt_seconds
+        loop = asyncio.get_running_loop()
+        over_at = loop.time() + self._settings.doubt_seconds
         self._doubts[batch.batch_id] = _Doubt(batch.array_id, division.to_queue, over_at, division.unknown)
         self._blocked[batch.array_id] = over_at
+        # nobody asks after a batch that was cancelled meanwhile: what the call has queued all the same is to be seen
+        loop.call_at(over_at, lambda: self._syncing.hurry(full=True))
 
     def _block(self, array_id: int) -> str:
         """Two calls for an array at once would give their batches the same number."""

@@ -213,7 +213,7 @@ class JobmonServer:
         with _as_expected():
             return str(answer.get("error_description") or "")
 
-    async def _call(self, method: str, path: str, body: object = None, **query: object) -> Any:
+    async def _call(self, method: str, path: str, body: object = None, **query: Any) -> Any:
         return await self._http.call(method, path, body, seconds=self._seconds, **query)
 
 

@@ -18,7 +18,7 @@ FIELD = "swarm.gateway_options"
 class JobmonSettings(BaseModel):
     """The section [gateways.jobmon]. All times are in seconds."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     heartbeat_seconds: float = Field(default=30.0, gt=0)
     """Between two heartbeats of a run."""
