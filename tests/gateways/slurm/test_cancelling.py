@@ -169,7 +169,8 @@ async def test_a_cancellation_is_tried_again_whatever_goes_wrong(cluster: Cluste
     async with slurm_engine(cluster, tmp_path) as engine:
         await engine.queue("sleep 100")
         programs = engine.gateway._programs
-        call, failed = programs.call, []
+        call = programs.call
+        failed: list[str] = []
 
         async def failing(name: str, *arguments: str, **options: Any) -> Answer:
             if name == "scancel" and not failed:
@@ -180,3 +181,14 @@ async def test_a_cancellation_is_tried_again_whatever_goes_wrong(cluster: Cluste
         programs.call = failing  # type: ignore[method-assign]
         await engine.cancel(1)
         assert failed
+
+
+async def test_a_swarm_in_memory_leaves_no_job_that_was_just_being_submitted(cluster: Cluster, tmp_path: Path):
+    bin_directory = wrapped_programs(tmp_path / "bin", sbatch='"$real" "$@"; sleep 1')
+    swarm = SwarmInfo(SWARM, working_directory=tmp_path)
+    async with slurm_engine(cluster, tmp_path, swarm=swarm, bin_directory=bin_directory) as engine:
+        queueing = asyncio.create_task(engine.gateway.queue_batch(batch_of("sleep 100")))
+        await eventually(lambda: cluster.call("squeue", "-h"))
+        assert not queueing.done()
+    await asyncio.wait((queueing,))
+    await eventually(lambda: not cluster.call("squeue", "-h"))

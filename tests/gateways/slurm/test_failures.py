@@ -13,7 +13,7 @@ from swarmd.core.status import TaskStatus
 from swarmd.gateways.contract import BatchRefusedError, FindOutcome, Found, OutcomeUnknownError
 from tests.gateways.recording import batch_of, eventually, file_with_text
 from tests.gateways.slurm.cluster import Cluster
-from tests.gateways.slurm.engine import Engine, slurm_engine
+from tests.gateways.slurm.engine import Engine, slurm_engine, wrapped_programs
 
 D, E, A, F, G = (
     TaskStatus.DONE,
@@ -164,6 +164,15 @@ async def test_a_lost_node_spends_no_failed_attempt(cluster: Cluster, tmp_path: 
         finally:
             cluster.start_node("n2")
             cluster.until_idle_again()
+
+
+async def test_what_had_ended_well_on_a_node_that_hangs_is_done(cluster: Cluster, tmp_path: Path):
+    """A node that cannot end what is left of a job leaves it COMPLETING until somebody starts the node anew."""
+    bin_directory = wrapped_programs(tmp_path / "bin", squeue='"$real" "$@" | sed s/COMPLETED/COMPLETING/')
+    async with slurm_engine(cluster, tmp_path, bin_directory=bin_directory, lost_after=1.0) as engine:
+        await engine.queue("true", "sleep 100")
+        assert await engine.ends(1) == [(D, "")]
+        assert 2 not in engine.record.ended_ids()
 
 
 async def test_what_had_ended_well_on_a_lost_node_is_done(cluster: Cluster, tmp_path: Path):

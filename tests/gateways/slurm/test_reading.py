@@ -8,9 +8,10 @@ from swarmd.core.model import QueueLimits, TaskResources
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.contract import SwarmInfo
 from swarmd.gateways.slurm.attempts import Element, Ending, SlurmBatch, SlurmSwarm
+from swarmd.gateways.slurm.concluding import Conclusions
 from swarmd.gateways.slurm.history import Past, from_completions, read_accounts
 from swarmd.gateways.slurm.listing import list_arguments, read_listing
-from swarmd.gateways.slurm.options import SwarmChoices
+from swarmd.gateways.slurm.options import SlurmOptions, SwarmChoices
 from swarmd.gateways.slurm.programs import Programs
 from swarmd.gateways.slurm.settling import Case, Outcome, settle, with_past
 from swarmd.gateways.slurm.site import Site, read_facts, read_limits, seconds_of
@@ -70,6 +71,7 @@ def test_holds_of_people_are_no_failed_launches():
     assert is_held_after_failed_launch("launch failed requeued held", 0)
     assert is_held_after_failed_launch("launch_failed_requeued_held", 1)
     assert is_held_after_failed_launch("JobHeldAdmin", 1)
+    assert is_held_after_failed_launch("JobHoldMaxRequeue", 5)
     assert not is_held_after_failed_launch("JobHeldAdmin", 0)
     assert not is_held_after_failed_launch("JobHeldUser", 1)
 
@@ -271,6 +273,18 @@ def test_records_that_do_not_speak_of_an_end_say_nothing(element: Element, state
     element.status_file.write_text(STARTED)
     assert settle(with_past(case, Past(state, 0))).follow == "12_3"
     assert with_past(case, Past("COMPLETED", 0)).stage is Stage.DONE
+
+
+async def test_records_of_a_job_are_not_those_of_another_that_had_its_number(element: Element, tmp_path: Path):
+    other = Element(SlurmBatch(element.batch.swarm, "b-2", 7, TaskResources(1), 0.0), 0, 2, 1, job_id=12, index=3)
+    records = tmp_path / "jobcomp"
+    records.write_text("JobId=15 Name=b-2 JobState=COMPLETED ArrayJobId=12 ArrayTaskId=3 ExitCode=0:0\n")
+    programs = Programs()
+    conclusions = Conclusions(programs, Site(programs), SlurmOptions(jobcomp_file=records))
+    for cases in ([Case(element, None), Case(other, None)], [Case(other, None), Case(element, None)]):
+        stages = {case.element: case.stage for case in await conclusions._with_pasts(cases)}
+        assert stages[element] is None
+    programs.close()
 
 
 def test_what_left_the_queue_is_waited_for_while_its_status_file_cannot_be_reached(element: Element):

@@ -10,7 +10,7 @@ import pytest
 
 from swarmd.core.batch import Batch
 from swarmd.core.status import Code, TaskStatus
-from swarmd.gateways.contract import Found, SwarmInfo
+from swarmd.gateways.contract import FindOutcome, Found, SwarmInfo
 from swarmd.gateways.slurm.submitting import batch_record
 from tests.gateways.recording import SWARM, batch_of, eventually
 from tests.gateways.slurm.cluster import Cluster
@@ -224,4 +224,58 @@ async def test_a_second_start_that_ran_nothing_is_told_once_the_first_is_gone(cl
         assert status is E
         # Slurm ended the first run: its shell may have been quick enough to note what the signal did.
         assert reason.startswith(("it vanished: ", "exit code 143"))
+        assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+async def test_the_rest_of_a_batch_in_doubt_is_not_forgotten_for_what_is_known_of_it(cluster: Cluster, tmp_path: Path):
+    """The daemon was killed during the second array; that the first one runs was written down before."""
+    async with slurm_engine(cluster, tmp_path) as engine:
+        batch = batch_of(*[f"until [ -e go ]; do sleep 0.1; done; echo {number} >>ran" for number in (1, 2, 3, 4)])
+        engine.gateway._site._cap = 2
+        await engine.gateway.queue_batch(batch)
+        await engine.record.running(1, 2, 3, 4)
+    jobs = next((tmp_path / "batches").rglob("jobs"))
+    second = jobs.read_text().splitlines()[1].split()[0]
+    jobs.write_text(jobs.read_text().splitlines()[0] + "\n")
+    async with next_daemon(cluster, tmp_path, part(batch, 0)) as engine:
+        assert await engine.find(batch) == FindOutcome(Found.QUEUED)
+        assert engine.job_of(3) == f"{second}_0"
+        (tmp_path / "go").touch()
+        assert await engine.ends(1, 2, 3, 4) == [(D, "")] * 4
+        assert sorted((tmp_path / "ran").read_text().split()) == ["1", "2", "3", "4"]
+
+
+async def test_the_rest_of_a_batch_in_doubt_that_was_not_submitted_comes_back(cluster: Cluster, tmp_path: Path):
+    async with slurm_engine(cluster, tmp_path) as engine:
+        batch = batch_of("sleep 1", "true", "true")
+        engine.gateway._site._cap = 2
+        await engine.gateway.queue_batch(part(batch, 0, 1))
+        manifest = next((tmp_path / "batches").rglob("manifest"))
+        manifest.write_text(manifest.read_text().replace("[1, 2]", "[1, 2, 3]").replace("[1, 1]", "[1, 1, 1]"))
+    async with next_daemon(cluster, tmp_path, part(batch, 0)) as engine:
+        outcome = await engine.find(batch)
+        assert [list(refusal.task_ids) for refusal in outcome.refusals] == [[3]]
+        assert await engine.ends(1, 2) == [(D, "")] * 2
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+async def test_two_batches_with_one_job_number_are_told_apart(cluster: Cluster, tmp_path: Path, lost: int):
+    """The controller lost a job in a crash and gave its number anew; both submissions were noted."""
+    async with slurm_engine(cluster, tmp_path) as engine:
+        command = "until [ -e go ]; do sleep 0.1; done; echo ran >>ran"
+        batches = [await engine.queue(command, first_id=1 + number) for number in range(2)]
+        for task_id in (1, 2):
+            await eventually(engine.status_file(task_id).exists)
+        jobs = [engine.job_of(task_id).split("_")[0] for task_id in (1, 2)]
+    cluster.call("scancel", jobs[lost])
+    await eventually(lambda: len(cluster.call("squeue", "-h").splitlines()) == 1)
+    engine.status_file(1 + lost).unlink()
+    noted = tmp_path / "batches" / SWARM / batches[lost].batch_id / "jobs"
+    noted.write_text(noted.read_text().replace(jobs[lost], jobs[1 - lost], 1))
+    async with next_daemon(cluster, tmp_path, *batches) as engine:
+        [(status, reason)] = await engine.ends(1 + lost)
+        assert status is G
+        assert "never started" in reason
+        (tmp_path / "go").touch()
+        assert await engine.ends(2 - lost) == [(D, "")]
         assert (tmp_path / "ran").read_text() == "ran\n"

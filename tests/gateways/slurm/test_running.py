@@ -241,10 +241,10 @@ async def test_a_swarm_that_goes_on_while_its_files_are_removed_has_them(
 ):
     begun, go_on, remove = threading.Event(), threading.Event(), shutil.rmtree
 
-    def slow(path: Path, **options: bool) -> None:
+    def slow(path: Path, *, ignore_errors: bool) -> None:
         begun.set()
         go_on.wait(60)
-        remove(path, **options)
+        remove(path, ignore_errors=ignore_errors)
 
     async with slurm_engine(cluster, tmp_path) as engine:
         await engine.run("true")

@@ -121,9 +121,11 @@ class Element:
     """What Slurm said last: the state and, when it waits, why."""
     reason: str = ""
     waiting_since: float = 0.0
-    """Since when it waits for the same reason; 0: it does not."""
+    """Since when it waits for the same reason, or to be ended; 0: it does not."""
     was_running: bool = False
     """Slurm said that it runs."""
+    is_set_aside: bool = False
+    """An earlier daemon submitted it, and the state does not say that Slurm has it: it is over, or in doubt."""
     silent: bool = False
     """It was cancelled: nobody is told how it ends."""
     ending: Ending | None = None

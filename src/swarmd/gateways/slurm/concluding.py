@@ -52,6 +52,16 @@ class Conclusions:
             self._conclude_as(case.element, outcome)
         self.flush()
 
+    async def settle_hanging(self, elements: Sequence[Element]) -> None:
+        """Of elements that a node cannot end: those whose status file tells of a good end are done."""
+        if not elements:
+            return
+        outcomes = await self._programs.with_files(last_words_of_all, elements)
+        for element, outcome in zip(elements, outcomes, strict=True):
+            if outcome is not None and outcome.status is TaskStatus.DONE:
+                self.conclude(element, outcome.status)
+        self.flush()
+
     async def _with_pasts(self, cases: Sequence[Case]) -> list[Case]:
         """The cases, those that have left the queue with what Slurm's records say of them."""
         jobs = {case.element.job_id: case.element.batch.batch_id for case in cases if case.stage is None}
@@ -63,7 +73,8 @@ class Conclusions:
             pasts |= await self._programs.with_files(history.from_completions, self._options.jobcomp_file, jobs)
         if self._site.facts.keeps_accounts:
             pasts |= await history.from_accounts(self._programs, jobs)
-        return [with_past(case, pasts.get(case.element.name)) for case in cases]
+        told = {case.element for case in cases if jobs.get(case.element.job_id) == case.element.batch.batch_id}
+        return [with_past(case, pasts.get(case.element.name)) if case.element in told else case for case in cases]
 
     def _conclude_as(self, element: Element, outcome: Outcome) -> None:
         if outcome.follow:

@@ -93,6 +93,8 @@ class SlurmGateway(ServerGateway):
         self._is_open = False
         self._conclusions.news = None
         doomed = [each for swarm in self._swarms.values() if not swarm.survives for each in swarm.elements.values()]
+        if not all(each.job_id for each in doomed):
+            await self._submitting.until_over(LAST_CANCEL_SECONDS)
         await self._end_within(doomed, LAST_CANCEL_SECONDS)
         for task in self._background:
             task.cancel()
@@ -158,9 +160,7 @@ class SlurmGateway(ServerGateway):
         swarm = self._swarms.get(batch.swarm_id) if self._is_open else None
         if swarm is None:
             return FindOutcome(Found.UNKNOWN)
-        known = swarm.batches.get(batch.batch_id)
-        if known is None:
-            known = await self._resuming.known_batch(swarm, batch)
+        known = await self._resuming.known_batch(swarm, batch)
         outcome = await self._finding.find(known)
         unusable = set(batch.task_ids.tolist()) - {element.task_id for element in known.elements}
         if outcome.found is not Found.QUEUED or not unusable:

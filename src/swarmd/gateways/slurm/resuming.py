@@ -75,6 +75,18 @@ class Resuming:
         self._attach(known, manifest)
         return known
 
+    def _take_up_rest(self, known: SlurmBatch) -> None:
+        """Of a batch in doubt the state knew a part; what is said once more of those that are over is stale."""
+        rest = [element for element in known.elements if element.is_set_aside]
+        for element in rest:
+            element.is_set_aside, element.phase = False, Phase.SENT
+            known.swarm.elements[element.key] = element
+        if rest:
+            known.open_count += len(rest)
+            jobs, known.jobs = known.jobs, []
+            for job in jobs:
+                self._tracker.attach(known, job)
+
     def _attach(self, known: SlurmBatch, manifest: Manifest) -> None:
         for job in manifest.jobs:
             self._tracker.attach(known, job)
@@ -106,6 +118,10 @@ class Resuming:
 
     async def known_batch(self, swarm: SlurmSwarm, batch: Batch) -> SlurmBatch:
         """What is known of a batch in doubt: by its files, or by itself when it has none."""
+        known = swarm.batches.get(batch.batch_id)
+        if known is not None:
+            self._take_up_rest(known)
+            return known
         manifest = await self._programs.with_files(self._spool.batch, swarm.swarm_id, batch.batch_id)
         known = swarm.batches.get(batch.batch_id)
         if known is not None:
@@ -130,9 +146,9 @@ def _batch_of(swarm: SlurmSwarm, manifest: Manifest, resources: TaskResources) -
 
 
 def _set(element: Element, given: _Given | None) -> None:
-    """What the state says of an attempt; None: it is over."""
+    """What the state says of an attempt; None: it is over, or in doubt."""
     if given is None:
-        element.phase = Phase.OVER
+        element.phase, element.is_set_aside = Phase.OVER, True
         element.batch.open_count -= 1
         element.batch.swarm.elements.pop(element.key, None)
         return

@@ -93,4 +93,5 @@ def stage_of(state: str) -> Stage | None:
 def is_held_after_failed_launch(reason: str, restarts: int) -> bool:
     """Whether Slurm waits for an administrator after it could not start the element: "launch failed requeued held"."""
     words = reason.lower().replace("_", " ")
-    return ("requeued" in words and "held" in words) or (reason == "JobHeldAdmin" and restarts > 0)
+    is_said = ("requeued" in words and "held" in words) or reason == "JobHoldMaxRequeue"
+    return is_said or (reason == "JobHeldAdmin" and restarts > 0)

@@ -62,6 +62,11 @@ class Submitting:
         self._umask = _current_umask()
         self._submissions: set[asyncio.Task[list[Refusal]]] = set()
 
+    async def until_over(self, seconds: float) -> None:
+        """Wait for what is being submitted, at most so long."""
+        if self._submissions:
+            await asyncio.wait(self._submissions, timeout=seconds)
+
     async def close(self) -> None:
         """Wait for no submission any more: the next daemon finds out what became of it."""
         for submission in self._submissions:

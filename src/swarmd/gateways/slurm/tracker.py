@@ -47,7 +47,9 @@ class Tracker:
         self._new: set[Element] = set()
         """Those that no look has looked for yet."""
         self._watched: set[Element] = set()
-        """Those that wait for a reason that may never pass."""
+        """Those that wait for a reason that may never pass, or to be ended by a node that may hang."""
+        self._rivals: set[Element] = set()
+        """Those that have, or had, a number of Slurm's that another has, too: looked at in every look."""
         self._sought: dict[str, SlurmBatch] = {}
         """Batches that may be in the queue by their name."""
         self._lines: Mapping[str, str] = {}
@@ -80,6 +82,9 @@ class Tracker:
             if element.job_id or element.phase is Phase.OVER:
                 continue
             element.job_id, element.index = job.job_id, element.position - job.first
+            other = self._elements.get(element.name)
+            if other is not None:
+                self._rivals |= {other, element}
             self._elements[element.name] = element
             self._new.add(element)
             if element.is_to_end:
@@ -87,8 +92,10 @@ class Tracker:
         self.look_soon()
 
     def _forget(self, element: Element) -> None:
-        self._elements.pop(element.name, None)
+        if self._elements.get(element.name) is element:
+            del self._elements[element.name]
         self._watched.discard(element)
+        self._rivals.discard(element)
 
     def seek(self, batch: SlurmBatch) -> None:
         """Look for arrays of the batch by its name, from now on."""
@@ -124,7 +131,7 @@ class Tracker:
         while True:
             self._woken.clear()
             begun, answered = loop.time(), True
-            if self._elements or self._sought or self._callers or self._conclusions.followed:
+            if self._elements or self._rivals or self._sought or self._callers or self._conclusions.followed:
                 answered = await self._look_safely()
             else:
                 await self._woken.wait()
@@ -182,7 +189,7 @@ class Tracker:
 
     def _names(self) -> list[str]:
         """Those of all batches that are followed or looked for; none when all jobs of the user are to be listed."""
-        elements = (*self._elements.values(), *self._conclusions.followed)
+        elements = (*self._elements.values(), *self._rivals, *self._conclusions.followed)
         names = {element.batch.batch_id for element in elements} | self._sought.keys()
         return [] if "" in names else sorted(names)
 
@@ -205,14 +212,20 @@ class Tracker:
             self._pause = min(GROWTH * self._pause, self._options.poll_max)
         self._conclusions.flush()
         await self._conclusions.settle_looked_at(cases)
+        await self._conclusions.settle_hanging(self._hanging())
         await self._conclusions.follow(listing)
+
+    def _hanging(self) -> list[Element]:
+        """Those that Slurm has been ending for so long that their node may hang."""
+        since = asyncio.get_running_loop().time() - self._options.lost_after
+        return [each for each in self._watched if stage_of(each.state) is Stage.ENDS and each.waiting_since <= since]
 
     async def _all_looked_at(self, listing: Listing, new: set[Element]) -> list[Case]:
         """The cases of those that are over; others have their turn meanwhile."""
         loop = asyncio.get_running_loop()
         until, cases = loop.time() + SLICE_SECONDS, []
         named = [self._elements.get(key) for key in (*listing.changed, *listing.gone)]
-        for element in (*named, *new, *self._watched):
+        for element in (*named, *new, *self._watched, *self._rivals):
             if loop.time() > until:
                 await asyncio.sleep(0)
                 until = loop.time() + SLICE_SECONDS
@@ -264,6 +277,9 @@ class Tracker:
         self._watched.discard(element)
         if stage is Stage.RUNS:
             self._runs(element)
+        elif stage is Stage.ENDS:
+            element.waiting_since = element.waiting_since or asyncio.get_running_loop().time()
+            self._watched.add(element)
         elif stage is Stage.REQUEUED:
             self._requeued(element, row.state, has_killed=row.restarts > 0)
         elif stage is Stage.DONE and row.wait_status == 0:
