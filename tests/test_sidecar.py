@@ -223,9 +223,11 @@ def test_it_ends_when_the_process_that_started_it_is_killed(home: Path):
 @e2e
 def test_a_signal_after_the_parent_has_gone_is_the_first_one(home: Path):
     """Many parents close the pipe and then send SIGTERM: what is under way finishes all the same."""
-    over = threading.Event()
+    begun, over = threading.Event(), threading.Event()
 
     def chunks() -> Iterator[swarm_service_pb2.AddTasksRequest]:
+        yield swarm_service_pb2.AddTasksRequest()
+        begun.set()
         while not over.wait(0.05):
             yield swarm_service_pb2.AddTasksRequest()
 
@@ -237,6 +239,8 @@ def test_a_signal_after_the_parent_has_gone_is_the_first_one(home: Path):
             create = swarm_service_pb2.CreateSwarmRequest(swarm=swarm_pb2.Swarm(swarm_id="s"))
             swarms.CreateSwarm(create, timeout=SECONDS)
             loading = swarms.AddTasks.future(chunks(), timeout=SECONDS)
+            begun.wait(SECONDS)
+            swarms.GetSwarm(swarm_service_pb2.GetSwarmRequest(), timeout=SECONDS)  # it came after the load
             process.stdin.close()
             until(lambda: "draining" in (home / "stderr").read_text(), "the drain")
             process.terminate()
