@@ -1,5 +1,6 @@
 """A life in files: what the tests of the journal write down, copy as a crash would leave it, and compare with."""
 
+import contextlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,9 +49,24 @@ def keep_snapshot(store: SwarmStore, told: Sequence[Told]) -> int:
 
 
 def after_a_crash(store: SwarmStore, copy: Path) -> SwarmStore:
-    """What another daemon finds when this one is killed now."""
-    shutil.copytree(store.folder, copy)
-    return SwarmStore(copy)
+    """What another daemon finds when this one is killed now: a copy made while no other thread changed a file."""
+    while True:
+        before = _as_listed(store.folder)
+        with contextlib.suppress(shutil.Error):
+            shutil.copytree(store.folder, copy)
+            if _as_listed(store.folder) == before:
+                return SwarmStore(copy)
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+def _as_listed(folder: Path) -> list[tuple[str, int, int, int]]:
+    """Names, places on the disk, sizes and times of change."""
+    found = []
+    for each in sorted(folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            at = each.stat()
+            found.append((each.name, at.st_ino, at.st_size, at.st_mtime_ns))
+    return found
 
 
 def swarm_after(life: Life, seq: int) -> Swarm:

@@ -104,11 +104,16 @@ class FaultyProxy:
             yield self
         finally:
             listening.close()
-            await asyncio.sleep(0)  # connections that were just made
+            await _some_turns()  # a connection that was just accepted takes several to reach _serve
             for task in list(self._connections):
                 task.cancel()
             await asyncio.gather(*self._connections, return_exceptions=True)
-            await asyncio.sleep(0)  # sockets are closed in the next turn
+            await _some_turns()  # sockets are closed in the next one
+
+
+async def _some_turns() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 async def _message(reader: asyncio.StreamReader) -> bytes:
