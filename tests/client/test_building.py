@@ -118,6 +118,16 @@ def test_orders_between_arrays_and_tasks():
     }
 
 
+def test_nothing_selected_is_nothing_ordered():
+    swarm = Swarm()
+    a, b = swarm.array("a", tasks=2), swarm.array("b", tasks=2)
+    for none in ([], np.array([], dtype=bool)[:0], [False, False]):
+        selected = a[none]
+        assert len(selected) == 0
+        selected >> b
+    assert upstreams_of(swarm) == {}
+
+
 def test_one_to_one():
     swarm = Swarm()
     a, b = swarm.array("a", tasks=3), swarm.array("b", tasks=3)

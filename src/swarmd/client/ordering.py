@@ -203,7 +203,11 @@ class TaskArray(Tasks):
         if isinstance(which, str):
             return Tasks(self, np.array([self._place(which)]))
         places = np.arange(len(self))
-        return Tasks(self, np.atleast_1d(places[which if isinstance(which, slice) else np.asarray(which)]))
+        if isinstance(which, slice):
+            return Tasks(self, places[which])
+        wanted = np.asarray(which)
+        # An empty list has no kind of its own; numpy takes it for numbers with fractions.
+        return Tasks(self, np.atleast_1d(places[wanted if wanted.size else wanted.astype(np.intp)]))
 
     def __iter__(self) -> Iterator[Tasks]:
         return (Tasks(self, np.array([place])) for place in range(len(self)))
