@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from swarmd.core.columns import TaskColumns
-from swarmd.core.lanes import LaneTable, ReadyQueue
+from swarmd.core.lane_table import LaneTable
+from swarmd.core.lanes import ReadyQueue
 from swarmd.core.model import Array, TaskResources
 from swarmd.core.state import SwarmState
 from swarmd.core.update import StateUpdate

@@ -12,145 +12,21 @@ column says which entry is the living one (0: none), so a task leaves its lane b
 """
 
 from array import array
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from heapq import heappop, heappush
 
 import numpy as np
 
-from swarmd.core.growing import grown
 from swarmd.core.ids import Int64s, Rows
+from swarmd.core.key_heap import Key, KeyHeap
+from swarmd.core.lane import ArrayQueue, Lane
+from swarmd.core.lane_table import ROW_BYTES, LaneTable, SortedByLane, by_lane, cut
 from swarmd.core.paths import HIGHEST_CLASS
-
-Key = tuple[int, ...]
-"""(rank, sequence number of the head, row of the lane or array): the smallest goes first. Under fair shares an array's
-key is (rank, active tasks, number of its last turn, row)."""
-
-LaneKey = tuple[int, int, int, int]
-"""(priority, array row, resources row, class of path): what the tasks of a lane share."""
 
 _CLASSES = 2 * (HIGHEST_CLASS + 1)
 _FAIR_BATCHES = 32
 """Under fair shares no batch need be smaller than this part of the swarm's limit."""
 
-_COMPACT_FROM = 1024
 _SCATTERED_UP_TO = 4096
-_ROW_BYTES, _SEQ_BYTES = 4, 8
-
-
-class Lane:
-    """Ready tasks of one array with the same resources, rank and priority, in the order of their sequence numbers."""
-
-    __slots__ = ("array_row", "head", "key", "live", "owner", "rank", "row", "rows", "seqs")
-
-    def __init__(self, row: int, array_row: int, rank: int, owner: "_ArrayQueue") -> None:
-        self.row = row
-        self.array_row = array_row
-        self.owner = owner
-        self.rank = rank
-        self.rows = array("i")
-        self.seqs = array("q")
-        self.head = 0
-        self.live = 0
-        self.key: Key | None = None
-
-    def insert(self, rows: Rows, seqs: Int64s) -> None:
-        """Put tasks where their numbers belong, which is at or near the front.
-
-        An entry of theirs that had died in its place would live again by its number: each number is kept once.
-        """
-        end = bisect_right(self.seqs, int(seqs[-1]), self.head)
-        merged_seqs = np.concatenate((np.array(self.seqs[self.head : end], dtype=np.int64), seqs))
-        merged_rows = np.concatenate((np.array(self.rows[self.head : end], dtype=np.int32), rows))
-        _, order = np.unique(merged_seqs, return_index=True)
-        start = max(0, end - len(order))  # the places of what was taken are free again: nothing behind has to move
-        self.seqs[start:end] = array("q", merged_seqs[order].tobytes())
-        self.rows[start:end] = array("i", merged_rows[order].tobytes())
-        self.head = start
-        self.live += len(rows)
-
-    def take(self, wanted: int, ready_seq: Int64s) -> tuple[Rows, Int64s]:
-        """Remove the first `wanted` living entries, at most `live`."""
-        found_rows: list[Rows] = []
-        found_seqs: list[Int64s] = []
-        missing = wanted
-        while missing:
-            end = self.head + missing
-            rows = np.array(self.rows[self.head : end], dtype=np.int32)
-            seqs = np.array(self.seqs[self.head : end], dtype=np.int64)
-            self.head += len(rows)
-            if len(self.rows) - self.head + len(rows) > self.live:  # some of them may be dead
-                alive = ready_seq[rows] == seqs
-                rows, seqs = rows[alive], seqs[alive]
-            found_rows.append(rows)
-            found_seqs.append(seqs)
-            missing -= len(rows)
-            self.live -= len(rows)
-        if self.head > _COMPACT_FROM and self.head * 2 > len(self.rows):
-            self._drop_taken()
-        if len(found_rows) == 1:
-            return found_rows[0], found_seqs[0]
-        return np.concatenate(found_rows), np.concatenate(found_seqs)
-
-    def forget(self, count: int, ready_seq: Int64s) -> None:
-        """`count` entries have died where they stand; when most are dead, sweep."""
-        self.live -= count
-        if len(self.rows) - self.head > 2 * self.live + _COMPACT_FROM:
-            self._drop_taken()
-            rows = np.array(self.rows, dtype=np.int32)
-            seqs = np.array(self.seqs, dtype=np.int64)
-            alive = ready_seq[rows] == seqs
-            self.rows = array("i", rows[alive].tobytes())
-            self.seqs = array("q", seqs[alive].tobytes())
-
-    def first_key(self, ready_seq: Int64s) -> Key:
-        """Where the lane belongs among the others; only for a lane with living entries."""
-        if len(self.rows) - self.head > self.live:
-            while int(ready_seq[self.rows[self.head]]) != self.seqs[self.head]:
-                self.head += 1
-        return (self.rank, self.seqs[self.head], self.row)
-
-    def _drop_taken(self) -> None:
-        if self.head:
-            del self.rows[: self.head]
-            del self.seqs[: self.head]
-            self.head = 0
-
-
-class _KeyHeap:
-    """Keys, smallest first. A key that no longer holds is left where it is, and swept out when such keys abound."""
-
-    __slots__ = ("_keys", "_sweep_at")
-
-    def __init__(self) -> None:
-        self._keys: list[Key] = []
-        self._sweep_at = 64
-
-    def push(self, key: Key, holds: Callable[[Key], bool]) -> None:
-        heappush(self._keys, key)
-        if len(self._keys) > self._sweep_at:
-            self._keys = sorted({key for key in self._keys if holds(key)})
-            self._sweep_at = 64 + 2 * len(self._keys)
-
-    def first(self, holds: Callable[[Key], bool]) -> Key | None:
-        """The smallest key that holds, or None."""
-        while self._keys:
-            if holds(self._keys[0]):
-                return self._keys[0]
-            heappop(self._keys)
-        return None
-
-
-class _ArrayQueue:
-    """The lanes of one array."""
-
-    __slots__ = ("key", "lanes", "live")
-
-    def __init__(self) -> None:
-        self.lanes = _KeyHeap()
-        self.live = 0
-        self.key: Key | None = None
 
 
 class ReadyQueue:
@@ -162,8 +38,8 @@ class ReadyQueue:
         """By task row: the number of its living entry; 0 when it is in no lane. Grown by the task table."""
         self.live = 0
         self._lanes: dict[int, Lane] = {}
-        self._arrays: dict[int, _ArrayQueue] = {}
-        self._open = _KeyHeap()
+        self._arrays: dict[int, ArrayQueue] = {}
+        self._open = KeyHeap()
         self._open_count = 0
         self._next_back = 1
         self._next_front = -1
@@ -181,7 +57,7 @@ class ReadyQueue:
         """Whether any array has both a ready task and room."""
         return self._open_count > 0
 
-    def push_back(self, rows: Rows, lanes: "LaneTable") -> Rows:
+    def push_back(self, rows: Rows, lanes: LaneTable) -> Rows:
         """Let tasks wait, behind all others, in the order given. Returns the arrays that are to be refreshed.
 
         A lane that had tasks keeps its place among the others, so only lanes that were empty cost more than an append.
@@ -193,9 +69,9 @@ class ReadyQueue:
         lane_rows = lanes.of_task[rows]
         if len(rows) <= _SCATTERED_UP_TO and np.count_nonzero(lane_rows[1:] != lane_rows[:-1]) * 4 >= len(rows) - 1:
             return self._push_scattered(rows, seqs, lane_rows, lanes)
-        return self._push_groups(_by_lane(lane_rows, rows, seqs), lanes)
+        return self._push_groups(by_lane(lane_rows, rows, seqs), lanes)
 
-    def push_sorted(self, ready: "SortedByLane", first_row: int, lane_rows: Rows, lanes: "LaneTable") -> Rows:
+    def push_sorted(self, ready: SortedByLane, first_row: int, lane_rows: Rows, lanes: LaneTable) -> Rows:
         """The same for tasks that were sorted by lane beforehand; `lane_rows` says which lane each number means."""
         rows = ready.places + np.int32(first_row)
         seqs = ready.ranks + self._next_back
@@ -203,15 +79,15 @@ class ReadyQueue:
         self.ready_seq[rows] = seqs
         self.live += len(rows)
         numbers = lane_rows[ready.lanes].tolist()
-        return self._push_groups(_cut(numbers, ready.cuts, rows, seqs), lanes)
+        return self._push_groups(cut(numbers, ready.cuts, rows, seqs), lanes)
 
-    def _push_groups(self, groups: Iterator[tuple[int, bytes, bytes]], lanes: "LaneTable") -> Rows:
+    def _push_groups(self, groups: Iterator[tuple[int, bytes, bytes]], lanes: LaneTable) -> Rows:
         touched: list[int] = []
         for lane_row, part_rows, part_seqs in groups:
             lane = self._lanes.get(lane_row) or self._new_lane(lane_row, lanes)
             lane.rows.frombytes(part_rows)
             lane.seqs.frombytes(part_seqs)
-            count = len(part_rows) // _ROW_BYTES
+            count = len(part_rows) // ROW_BYTES
             was_empty = not lane.live
             lane.live += count
             if was_empty:
@@ -221,7 +97,7 @@ class ReadyQueue:
                 lane.owner.live += count
         return np.array(touched, dtype=np.int32)
 
-    def _push_scattered(self, rows: Rows, seqs: Int64s, lane_rows: Rows, lanes: "LaneTable") -> Rows:
+    def _push_scattered(self, rows: Rows, seqs: Int64s, lane_rows: Rows, lanes: LaneTable) -> Rows:
         """The same one by one: faster where nearly every task goes to a lane of its own."""
         touched: list[int] = []
         for lane_row, row, seq in zip(lane_rows.tolist(), rows.tolist(), seqs.tolist(), strict=True):
@@ -236,21 +112,21 @@ class ReadyQueue:
                 lane.owner.live += 1
         return np.array(touched, dtype=np.int32)
 
-    def push_front(self, rows: Rows, lanes: "LaneTable") -> Rows:
+    def push_front(self, rows: Rows, lanes: LaneTable) -> Rows:
         """Let tasks wait before all others of their lanes, in the order given. Returns the arrays to be refreshed."""
         seqs = np.arange(self._next_front - len(rows) + 1, self._next_front + 1, dtype=np.int64)
         self._next_front -= len(rows)
         return self.restore(rows, seqs, lanes)
 
-    def restore(self, rows: Rows, seqs: Int64s, lanes: "LaneTable") -> Rows:
+    def restore(self, rows: Rows, seqs: Int64s, lanes: LaneTable) -> Rows:
         """Put tasks that `take` gave out back to where they were. Returns the arrays to be refreshed."""
         self.ready_seq[rows] = seqs
         self.live += len(rows)
         lane_rows = lanes.of_task[rows]
-        for lane_row, part_rows, part_seqs in _by_lane(lane_rows, rows, seqs):
+        for lane_row, part_rows, part_seqs in by_lane(lane_rows, rows, seqs):
             lane = self._lanes.get(lane_row) or self._new_lane(lane_row, lanes)
             lane.insert(np.frombuffer(part_rows, dtype=np.int32), np.frombuffer(part_seqs, dtype=np.int64))
-            self._relist(lane, len(part_rows) // _ROW_BYTES)
+            self._relist(lane, len(part_rows) // ROW_BYTES)
         return lanes.array_row[lane_rows]
 
     @property
@@ -258,7 +134,7 @@ class ReadyQueue:
         """The numbers that come next at the back and at the front."""
         return self._next_back, self._next_front
 
-    def refill(self, ready_seq: Int64s, counters: tuple[int, int], lanes: "LaneTable") -> Rows:
+    def refill(self, ready_seq: Int64s, counters: tuple[int, int], lanes: LaneTable) -> Rows:
         """Let tasks wait, by the numbers they had, in a queue that is empty. Returns the arrays to be refreshed."""
         self.ready_seq = ready_seq
         self._next_back, self._next_front = counters
@@ -268,9 +144,9 @@ class ReadyQueue:
         self.live = len(rows)
         seqs, lane_rows = ready_seq[rows], lanes.of_task[rows]
         order = np.lexsort((seqs, lane_rows))
-        return self._push_groups(_by_lane(lane_rows[order], rows[order], seqs[order]), lanes)
+        return self._push_groups(by_lane(lane_rows[order], rows[order], seqs[order]), lanes)
 
-    def remove(self, rows: Rows, lanes: "LaneTable") -> Rows:
+    def remove(self, rows: Rows, lanes: LaneTable) -> Rows:
         """Take ready tasks out of their lanes, wherever they stand. Returns the arrays to be refreshed."""
         lane_rows = lanes.of_task[rows]
         self.ready_seq[rows] = 0
@@ -281,9 +157,9 @@ class ReadyQueue:
             self._relist(lane, -count)
         return lanes.array_row[lane_rows]
 
-    def _new_lane(self, row: int, lanes: "LaneTable") -> Lane:
+    def _new_lane(self, row: int, lanes: LaneTable) -> Lane:
         array_row = int(lanes.array_row[row])
-        owner = self._arrays.setdefault(array_row, _ArrayQueue())
+        owner = self._arrays.setdefault(array_row, ArrayQueue())
         lane = Lane(row, array_row, -int(lanes.priority[row]) * _CLASSES - int(lanes.path[row]), owner)
         self._lanes[row] = lane
         return lane
@@ -348,7 +224,7 @@ class ReadyQueue:
     def _array_holds(self, key: Key) -> bool:
         return self._arrays[key[-1]].key == key
 
-    def _best_lane(self, owner: _ArrayQueue) -> Lane | None:
+    def _best_lane(self, owner: ArrayQueue) -> Lane | None:
         key = owner.lanes.first(self._lane_holds)
         return self._lanes[key[2]] if key else None
 
@@ -367,10 +243,7 @@ class ReadyQueue:
 
     def position(self, row: int, lane_row: int) -> int:
         """How many living entries of its lane are before this task's."""
-        lane = self._lanes[lane_row]
-        end = bisect_left(lane.seqs, int(self.ready_seq[row]), lane.head)
-        rows = np.array(lane.rows[lane.head : end], dtype=np.int32)
-        return int(np.count_nonzero(self.ready_seq[rows] == np.array(lane.seqs[lane.head : end], dtype=np.int64)))
+        return self._lanes[lane_row].position(int(self.ready_seq[row]), self.ready_seq)
 
     def waiting_in(self, lane_row: int) -> int:
         """How many living entries a lane has."""
@@ -403,83 +276,3 @@ class ReadyQueue:
         all_rows, all_seqs = np.array(rows, dtype=np.int32), np.array(seqs, dtype=np.int64)
         alive = self.ready_seq[all_rows] == all_seqs
         return all_rows[alive], all_seqs[alive]
-
-
-class LaneTable:
-    """Which lane each task belongs to, and what each lane stands for."""
-
-    __slots__ = ("_rows", "array_row", "of_task", "path", "priority", "resources_row")
-
-    def __init__(self) -> None:
-        self.of_task: Rows = np.zeros(0, dtype=np.int32)
-        """By task row. Grown by the task table."""
-        self.array_row: Rows = np.zeros(0, dtype=np.int32)
-        self.resources_row: Rows = np.zeros(0, dtype=np.int32)
-        self.priority: Rows = np.zeros(0, dtype=np.int32)
-        self.path: Rows = np.zeros(0, dtype=np.int32)
-        self._rows: dict[LaneKey, int] = {}
-
-    def intern(self, keys: list[LaneKey]) -> Rows:
-        """The row of each lane, new ones being added."""
-        used = len(self._rows)
-        fresh = [key for key in dict.fromkeys(keys) if key not in self._rows]
-        self._rows.update(zip(fresh, range(used, used + len(fresh)), strict=True))
-        if fresh:
-            added = np.array(fresh, dtype=np.int32)
-            self.priority = grown(self.priority, used, added[:, 0])
-            self.array_row = grown(self.array_row, used, added[:, 1])
-            self.resources_row = grown(self.resources_row, used, added[:, 2])
-            self.path = grown(self.path, used, added[:, 3])
-        return np.array([self._rows[key] for key in keys], dtype=np.int32)
-
-    def longer_than(self, row: int) -> list[int]:
-        """The lanes of the same priority, array and resources whose paths are of longer classes."""
-        shared = int(self.priority[row]), int(self.array_row[row]), int(self.resources_row[row])
-        keys = ((*shared, path) for path in range(int(self.path[row]) + 1, HIGHEST_CLASS + 1))
-        return [self._rows[key] for key in keys if key in self._rows]
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-
-@dataclass(frozen=True, slots=True)
-class SortedByLane:
-    """Ready tasks of a load, sorted by lane; within a lane in the order of the load."""
-
-    places: Rows
-    """Their places in the load."""
-    ranks: Int64s
-    """How many of the ready ones come before each in the load."""
-    lanes: Rows
-    """The lane of each group ..."""
-    cuts: list[int]
-    """... and where the groups after the first begin."""
-
-    @classmethod
-    def of(cls, places: Rows, lanes: Rows) -> "SortedByLane | None":
-        """Sort these places by the lane of each; None when there are none."""
-        if not len(places):
-            return None
-        ranks = np.argsort(lanes, kind="stable")
-        ordered = lanes[ranks]
-        cuts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
-        return cls(places[ranks], ranks.astype(np.int64), ordered[np.concatenate(([0], cuts))], cuts.tolist())
-
-
-def _by_lane(lane_rows: Rows, rows: Rows, seqs: Int64s) -> Iterator[tuple[int, bytes, bytes]]:
-    """The tasks of each lane, in order: (lane, rows as bytes, sequence numbers as bytes)."""
-    if len(lane_rows) > 1:
-        if bool(np.any(lane_rows[1:] < lane_rows[:-1])):
-            order = np.argsort(lane_rows, kind="stable")
-            lane_rows, rows, seqs = lane_rows[order], rows[order], seqs[order]
-        cuts = (np.flatnonzero(lane_rows[1:] != lane_rows[:-1]) + 1).tolist()
-    else:
-        cuts = []
-    return _cut(lane_rows[[0, *cuts]].tolist(), cuts, rows, seqs)
-
-
-def _cut(lanes: list[int], cuts: list[int], rows: Rows, seqs: Int64s) -> Iterator[tuple[int, bytes, bytes]]:
-    """Tasks that stand lane by lane, cut where the next lane begins."""
-    row_bytes, seq_bytes = rows.tobytes(), seqs.tobytes()
-    for lane, start, end in zip(lanes, [0, *cuts], [*cuts, len(rows)], strict=True):
-        yield lane, row_bytes[_ROW_BYTES * start : _ROW_BYTES * end], seq_bytes[_SEQ_BYTES * start : _SEQ_BYTES * end]

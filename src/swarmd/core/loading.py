@@ -17,7 +17,7 @@ from swarmd.core.columns import Int32s, Scales, TaskColumns
 from swarmd.core.errors import AlreadyExistsError, InvalidInputError, NotFoundError, SwarmdError
 from swarmd.core.graph import Segment, find_cycle, offsets_of, segment_of
 from swarmd.core.ids import ABSENT, IdIndex, Int64s, Rows, distinct
-from swarmd.core.lanes import LaneKey, SortedByLane
+from swarmd.core.lane_table import LaneKey, SortedByLane
 from swarmd.core.model import Array, TaskResources, TextLimits
 from swarmd.core.paths import ASSUMED_SECONDS, NO_CLASS, Float32s, Seconds, longest_paths, path_classes
 from swarmd.core.status import STANDING_CODES, Code

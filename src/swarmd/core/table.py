@@ -14,7 +14,8 @@ from swarmd.core.columns import Scales, ScaleSets
 from swarmd.core.graph import Downstreams, Upstreams
 from swarmd.core.growing import grown
 from swarmd.core.ids import IdIndex, Int64s, Rows, distinct
-from swarmd.core.lanes import LaneKey, LaneTable, ReadyQueue, SortedByLane
+from swarmd.core.lane_table import LaneKey, LaneTable, SortedByLane
+from swarmd.core.lanes import ReadyQueue
 from swarmd.core.model import ADJUSTED_RESOURCES_BASE, Array, TaskResources
 from swarmd.core.paths import Paths, Seconds
 from swarmd.core.policy import SchedulingPolicy
