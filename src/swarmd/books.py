@@ -42,13 +42,7 @@ class DirectBook:
         self._clock = clock
 
     async def take(self, most: int, size: int, request_id: str) -> list[Batch]:
-        taken: list[Batch] = []
-        while len(taken) < most:
-            batch = self._state.take_batch(size, request_id=request_id, at=self._clock())
-            if batch is None:
-                break
-            taken.append(batch)
-        return taken
+        return self._state.take_batches(most, size, request_id=request_id, at=self._clock())
 
     def tell(self, update: StateUpdate) -> "asyncio.Future[Any]":
         if self._apply is not None and update:

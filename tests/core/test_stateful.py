@@ -119,20 +119,23 @@ class SideBySide(RuleBasedStateMachine):
 
     # -- scheduling ------------------------------------------------------------------------------------------------
 
-    @rule(max_size=st.integers(1, 4))
-    def take(self, max_size: int) -> None:
+    @rule(max_size=st.integers(1, 4), most=st.integers(1, 4))
+    def take(self, max_size: int, most: int = 1) -> None:
         had_work, capacity = self.state.has_work(), self.state.available_capacity
-        batch, expected = self.state.take_batch(max_size), self.reference.take(max_size)
-        assert had_work == (batch is not None)
-        assert (batch is None) == (expected is None)
-        if batch is None or expected is None:
-            return
+        batches = self.state.take_batches(most, max_size)
+        expected = [batch for batch in (self.reference.take(max_size) for _ in range(most)) if batch is not None]
+        assert had_work == bool(batches)
+        assert len(batches) == len(expected)
+        assert sum(len(batch) for batch in batches) <= capacity
+        for batch, wanted in zip(batches, expected, strict=True):
+            self._is_as(batch, wanted)
+
+    def _is_as(self, batch: Batch, expected: RefBatch) -> None:
         assert batch.task_ids.tolist() == expected.task_ids
         assert batch.attempts.tolist() == [attempt for _, attempt, _ in expected.members]
         assert (batch.array_id, batch.priority) == (expected.array_id, expected.priority)
         assert (batch.task_resources.memory_mib, batch.task_resources.queue) == (expected.memory, expected.queue)
         assert batch.batch_id not in self.batch_ids
-        assert len(batch) <= capacity
         self._is_within_limits(batch.array_id)
         for task_id, attempt in zip(expected.task_ids, batch.attempts.tolist(), strict=True):
             assert attempt > self.highest_attempt.get(task_id, 0)

@@ -57,28 +57,30 @@ class Lane:
         self.head = start
         self.live += len(rows)
 
-    def take(self, wanted: int, ready_seq: Int64s) -> tuple[Rows, Int64s]:
-        """Remove the first `wanted` living entries, at most `live`."""
-        found_rows: list[Rows] = []
-        found_seqs: list[Int64s] = []
-        missing = wanted
-        while missing:
-            end = self.head + missing
-            rows = np.array(self.rows[self.head : end], dtype=np.int32)
-            seqs = np.array(self.seqs[self.head : end], dtype=np.int64)
-            self.head += len(rows)
-            if len(self.rows) - self.head + len(rows) > self.live:  # some of them may be dead
-                alive = ready_seq[rows] == seqs
-                rows, seqs = rows[alive], seqs[alive]
-            found_rows.append(rows)
-            found_seqs.append(seqs)
-            missing -= len(rows)
-            self.live -= len(rows)
+    def take(self, wanted: int, ready_seq: Int64s, rows: "array[int]", seqs: "array[int]") -> None:
+        """Move the first `wanted` living entries, at most `live`, to the ends of these two."""
+        if len(self.rows) - self.head == self.live:
+            end = self.head + wanted
+            rows += self.rows[self.head : end]
+            seqs += self.seqs[self.head : end]
+            self.head = end
+        else:
+            self._take_living(wanted, ready_seq, rows, seqs)
+        self.live -= wanted
         if self.head > _COMPACT_FROM and self.head * 2 > len(self.rows):
             self._drop_taken()
-        if len(found_rows) == 1:
-            return found_rows[0], found_seqs[0]
-        return np.concatenate(found_rows), np.concatenate(found_seqs)
+
+    def _take_living(self, missing: int, ready_seq: Int64s, rows: "array[int]", seqs: "array[int]") -> None:
+        """The same where some entries may be dead."""
+        while missing:
+            end = self.head + missing
+            found_rows = np.array(self.rows[self.head : end], dtype=np.int32)
+            found_seqs = np.array(self.seqs[self.head : end], dtype=np.int64)
+            self.head += len(found_rows)
+            alive = ready_seq[found_rows] == found_seqs
+            rows.frombytes(found_rows[alive].tobytes())
+            seqs.frombytes(found_seqs[alive].tobytes())
+            missing -= int(np.count_nonzero(alive))
 
     def forget(self, count: int, ready_seq: Int64s) -> None:
         """`count` entries have died where they stand; when most are dead, sweep."""

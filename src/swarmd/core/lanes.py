@@ -233,13 +233,18 @@ class ReadyQueue:
         key = self._open.first(self._array_holds)
         return self._best_lane(self._arrays[key[-1]]) if key else None
 
-    def take(self, lane: Lane, wanted: int) -> tuple[Rows, Int64s]:
-        """Remove the first tasks of a lane; their numbers are needed to `restore` them. Refresh the array after it."""
-        rows, seqs = lane.take(wanted, self.ready_seq)
+    def take(self, lane: Lane, wanted: int, rows: "array[int]", seqs: "array[int]") -> None:
+        """Move the first tasks of a lane to the end of `rows`, and the numbers that `restore` needs to that of `seqs`.
+
+        Refresh the array after it, and `forget` the tasks before anything else is asked of the queue than what is next.
+        """
+        lane.take(wanted, self.ready_seq, rows, seqs)
+        self.live -= wanted
+        self._relist(lane, -wanted)
+
+    def forget(self, rows: Rows) -> None:
+        """These were taken: they are in no lane any more."""
         self.ready_seq[rows] = 0
-        self.live -= len(rows)
-        self._relist(lane, -len(rows))
-        return rows, seqs
 
     def position(self, row: int, lane_row: int) -> int:
         """How many living entries of its lane are before this task's."""

@@ -4,9 +4,11 @@ Used by `SwarmState`. A reservation can be made in two ways: by asking what goes
 journal does that tells again what was taken; both leave the same state behind.
 """
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +23,13 @@ from swarmd.core.table import Int32s, Table, Times
 # Bound once: this Python looks a member of an enum up anew each time.
 _REGISTERED, _RESERVED, _QUEUED = Code.REGISTERED, Code.RESERVED, Code.QUEUED
 
+_ONE = np.int32(1)
+
 SWEPT_PER_BATCH = 2
 """How many of the batches that were handed out are looked at when another one is: so they never pile up."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class OpenBatch:
     """A batch whose outcome is not there yet, or one that was handed out."""
 
@@ -40,6 +44,16 @@ class OpenBatch:
     """When its tasks had been queued before, for `undo`."""
     turn_before: int = 0
     """When its array had had its turn before, likewise."""
+
+
+class _Picked(NamedTuple):
+    """What the next batch is to be."""
+
+    batch_id: str
+    lane: int
+    array_row: int
+    size: int
+    turn_before: int
 
 
 class Reservations:
@@ -57,16 +71,29 @@ class Reservations:
 
     # -- reserving -------------------------------------------------------------------------------------------------
 
-    def take(self, room: int, prefix: str, request_id: str, at: float) -> Batch | None:
-        """Reserve the batch that goes next, of at most `room` tasks; None when no array has both work and room."""
-        table = self._table
-        lane = table.queue.next_lane()
-        if lane is None:
-            return None
-        share = table.queue.share(table.usage.swarm_room, table.usage.swarm_limit)
-        rows, seqs = table.queue.take(lane, min(room, share, table.usage.room(lane.array_row), lane.live))
-        batch_id = f"{prefix}-{self.count + 1}"
-        return self._reserve(batch_id, rows, seqs, request_id, at)
+    def take(self, most: int, size: int, room: int, prefix: str, request_id: str, at: float) -> list[Batch]:
+        """Reserve the batches that go next: up to `most` of up to `size` tasks, and up to `room` tasks in all.
+
+        Fewer when no array has both work and room any more. As if they were taken one by one; the columns are gone
+        through once for all of them.
+        """
+        queue, usage = self._table.queue, self._table.usage
+        rows, seqs = array("i"), array("q")
+        picked: list[_Picked] = []
+        while len(picked) < most and room > 0:
+            lane = queue.next_lane()
+            if lane is None:
+                break
+            array_room = usage.room(lane.array_row)
+            wanted = min(size, room, queue.share(room, usage.swarm_limit), array_room, lane.live)
+            queue.take(lane, wanted, rows, seqs)
+            room -= wanted
+            picked.append(self._picked(prefix, lane.row, lane.array_row, wanted, has_room=array_room > wanted))
+        if not picked:
+            return []
+        taken = np.frombuffer(rows, dtype=np.int32)
+        queue.forget(taken)
+        return self._reserve(picked, taken, np.frombuffer(seqs, dtype=np.int64), request_id, at)
 
     def take_named(self, batch_id: str, task_ids: Int64s, attempts: Int32s, request_id: str, at: float) -> Batch:
         """Reserve just these tasks, as a journal says it was done. Raises DamagedError when that cannot have been."""
@@ -79,22 +106,51 @@ class Reservations:
             raise DamagedError(f"batch {batch_id} has other attempts than those that came next")
         seqs = table.queue.ready_seq[rows]
         table.queue.remove(rows, table.lanes)
-        return self._reserve(batch_id, rows, seqs, request_id, at)
+        lane = int(table.lanes.of_task[rows[0]])
+        array_row = int(table.lanes.array_row[lane])
+        has_room = table.usage.room(array_row) > len(rows)
+        picked = self._picked("", lane, array_row, len(rows), has_room=has_room)._replace(batch_id=batch_id)
+        return self._reserve([picked], rows, seqs, request_id, at)[0]
 
-    def _reserve(self, batch_id: str, rows: Rows, seqs: Int64s, request_id: str, at: float) -> Batch:
-        table = self._table
-        before = table.queued_at[rows]
-        table.status[rows] = _RESERVED
-        table.attempt[rows] += 1
-        table.queued_at[rows] = at
-        batch = batch_of(table, self._swarm_id, batch_id, rows, seqs)
-        array_row = int(table.array_rows(rows[:1])[0])
-        table.usage.move_same(array_row, _REGISTERED, _RESERVED, len(rows))
+    def _picked(self, prefix: str, lane: int, array_row: int, size: int, *, has_room: bool) -> "_Picked":
+        """So many tasks of this lane are the next batch. Counts and turns follow at once: they say what comes then."""
+        queue = self._table.queue
+        self._table.usage.move_same(array_row, _REGISTERED, _RESERVED, size)
         self.count += 1
-        turn_before = table.queue.take_turn(array_row, self.count)
-        table.queue.refresh(array_row, has_room=table.usage.has_room(array_row))
-        self.open[batch_id] = OpenBatch(batch, at, request_id=request_id, queued_before=before, turn_before=turn_before)
-        return batch
+        turn_before = queue.take_turn(array_row, self.count)
+        queue.refresh(array_row, has_room=has_room)
+        return _Picked(f"{prefix}-{self.count}", lane, array_row, size, turn_before)
+
+    def _reserve(
+        self, picked: "Sequence[_Picked]", rows: Rows, seqs: Int64s, request_id: str, at: float
+    ) -> list[Batch]:
+        """The tasks of these batches, one after the other, are theirs."""
+        table, lanes = self._table, self._table.lanes
+        before = table.queued_at[rows]
+        attempts = table.attempt[rows] + _ONE
+        task_ids = table.task_id[rows]
+        table.status[rows] = _RESERVED
+        table.attempt[rows] = attempts
+        table.queued_at[rows] = at
+        batches: list[Batch] = []
+        end = 0
+        for batch_id, lane, array_row, size, turn_before in picked:
+            start, end = end, end + size
+            batch = Batch(
+                self._swarm_id,
+                batch_id,
+                table.arrays[array_row],
+                table.resources[int(lanes.resources_row[lane])],
+                int(lanes.priority[lane]),
+                task_ids[start:end],
+                attempts[start:end],
+                rows[start:end],
+                seqs[start:end],
+                table,
+            )
+            self.open[batch_id] = OpenBatch(batch, at, False, "", request_id, before[start:end], turn_before)
+            batches.append(batch)
+        return batches
 
     def undo(self, batch: Batch) -> None:
         """As if it had never been taken. Only while nothing else has happened to the swarm since."""

@@ -239,16 +239,20 @@ class SwarmState:
     # -- scheduling ------------------------------------------------------------------------------------------------
 
     def take_batch(self, max_size: int = MAX_BATCH_SIZE, *, request_id: str = "", at: float = 0.0) -> Batch | None:
-        """Reserve the batch that goes next, of at most `max_size` and never over 500; None when nothing may go.
+        """Reserve the batch that goes next, of at most `max_size` and never over 500; None when nothing may go."""
+        return next(iter(self.take_batches(1, max_size, request_id=request_id, at=at)), None)
 
-        Its tasks are active at once and their attempts raised. Every batch must come back through `settle` or
-        `give_back`. Cost: what is taken, whatever is waiting.
+    def take_batches(self, most: int, max_size: int, *, request_id: str = "", at: float = 0.0) -> list[Batch]:
+        """Reserve the batches that go next, up to `most` of at most `max_size` and never over 500; none when none may.
+
+        Their tasks are active at once and their attempts raised. Every batch must come back through `settle` or
+        `give_back`. Cost: what is taken, whatever is waiting; many at once cost less than one by one.
         """
-        room = min(self.available_capacity, max_size, MAX_BATCH_SIZE)
-        if room <= 0:
-            return None
+        room, size = self.available_capacity, min(max_size, MAX_BATCH_SIZE)
+        if room <= 0 or size <= 0:
+            return []
         prefix = self.batch_prefix or self.swarm_id or "batch"
-        return self.reservations.take(room, prefix, request_id, at)
+        return self.reservations.take(most, size, room, prefix, request_id, at)
 
     def settle(self, batch: Batch) -> None:
         """The engine answered. Tasks that it took stay reserved until an update says what became of them."""

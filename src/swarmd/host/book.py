@@ -41,10 +41,7 @@ class JournaledBook:
 
         def reserve() -> list[tuple[Event, Batch]]:
             taken: list[tuple[Event, Batch]] = []
-            while len(taken) < most:
-                batch = self._swarm.state.take_batch(size, request_id=request_id, at=at)
-                if batch is None:
-                    break
+            for batch in self._swarm.state.take_batches(most, size, request_id=request_id, at=at):
                 event = BatchTaken(batch.batch_id, batch.task_ids, batch.attempts, request_id)
                 self._swarm.apply(event, at)
                 taken.append((event, batch))
