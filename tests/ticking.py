@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from swarmd import Scheduler, SwarmState
-from swarmd.scheduler import TickUpdate
+from swarmd.outcomes import TickUpdate
 from tests.core.builders import a_swarm, a_task, well
 
 LONG = 60.0

@@ -15,7 +15,8 @@ from swarmd.core.batch import Batch
 from swarmd.core.status import TaskStatus
 from swarmd.core.update import StateUpdate, TaskStatuses
 from swarmd.gateways.contract import QueueOutcome, ServerGateway
-from swarmd.scheduler import Scheduler, TickUpdate
+from swarmd.outcomes import TickUpdate
+from swarmd.scheduler import Scheduler
 
 JOBMON = "jobmon-client"
 GROWTH = "one tick of all tasks, instant gateway"

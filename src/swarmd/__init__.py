@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from swarmd.daemon import Daemon
     from swarmd.embedding import EmbeddedDaemon, embedded
     from swarmd.gateways.contract import BatchRefusedError, OutcomeUnknownError, QueueOutcome, Refusal, ServerGateway
-    from swarmd.scheduler import Scheduler, TickUpdate
+    from swarmd.outcomes import TickUpdate
+    from swarmd.scheduler import Scheduler
 
 _HOMES = {
     "swarmd.config": ("DaemonConfig",),
@@ -37,7 +38,8 @@ _HOMES = {
         "Refusal",
         "ServerGateway",
     ),
-    "swarmd.scheduler": ("Scheduler", "TickUpdate"),
+    "swarmd.outcomes": ("TickUpdate",),
+    "swarmd.scheduler": ("Scheduler",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -5,24 +5,22 @@ calls: neither a timeout nor a caller that gives up stops one that is under way.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from swarmd.allowance import Allowance
 from swarmd.books import BatchBook, DirectBook
 from swarmd.core.batch import MAX_BATCH_SIZE, Batch, BatchResult
 from swarmd.core.errors import StorageError
-from swarmd.core.model import MAX_REASON_BYTES
 from swarmd.core.state import SwarmState
-from swarmd.core.status import TaskStatus
-from swarmd.core.update import StateUpdate, StatusGroup, TaskStatuses
+from swarmd.core.update import StateUpdate, TaskStatuses
 from swarmd.gateways.contract import (
     BatchRefusedError,
-    FindOutcome,
     Found,
     OutcomeUnknownError,
     QueueOutcome,
@@ -30,23 +28,13 @@ from swarmd.gateways.contract import (
     ServerGateway,
 )
 from swarmd.observing.subject import BATCH
+from swarmd.outcomes import Decision, Outcomes, TickUpdate, decision_of, described, outcome_of, shortened
 
 log = logging.getLogger(__name__)
 
 DEFAULT_IN_FLIGHT = 8
 FIRST_ASK_SECONDS = 0.2
 LONGEST_ASK_SECONDS = 30.0
-
-
-@dataclass
-class TickUpdate(StateUpdate):
-    """What a tick changed, and what became of each of its batches."""
-
-    batch_results: list[BatchResult] = field(default_factory=list)
-    batches: list[Batch] = field(default_factory=list)
-    """The batches that the engine took, wholly or in part."""
-    timed_out: bool = False
-    """The timeout passed with work left to start, or calls still under way."""
 
 
 class Scheduler:
@@ -82,9 +70,11 @@ class Scheduler:
         self._max_in_flight = max_in_flight
         self._book = book or DirectBook(state, apply=apply, came_back=came_back, clock=clock)
         self._taking = 0
-        self._calls: set[asyncio.Task[None]] = set()
+        self._under_way = 0
+        self._workers: set[asyncio.Task[None]] = set()
+        self._bells: list[asyncio.Future[None]] = []
         self._asking: set[asyncio.Task[None]] = set()
-        self._late = _Outcomes()
+        self._late = Outcomes()
         self._is_closing = False
 
     @property
@@ -103,7 +93,7 @@ class Scheduler:
     @property
     def calls_under_way(self) -> int:
         """How many batches are being queued just now."""
-        return len(self._calls)
+        return self._under_way
 
     async def tick(
         self,
@@ -122,14 +112,14 @@ class Scheduler:
         """
         deadline = None if timeout < 0 else asyncio.get_running_loop().time() + timeout
         run = _Run(self._late)
-        self._late = _Outcomes()
+        self._late = Outcomes()
         try:
             allowance = Allowance(max_batches, most_bytes, self._state.table)
             timed_out = await self._take(run, deadline, allowance, request_id)
             await self._give_back_refused(run)
-            if run.calls:
-                _, pending = await asyncio.wait(run.calls, timeout=_left(deadline))
-                timed_out = timed_out or bool(pending)
+            while run.under_way and not _is_past(deadline):
+                await self._until_one_is_over(deadline)
+            timed_out = timed_out or run.under_way > 0
             if run.writing:  # what the answer tells is noted first, also when the time is up
                 await asyncio.wait(run.writing)
         except BaseException:
@@ -145,20 +135,20 @@ class Scheduler:
         self._is_closing = True
         for task in self._asking:
             task.cancel()
-        if self._calls:
-            await asyncio.wait(self._calls, timeout=grace)
-        return not self._calls
+        deadline = None if grace is None else asyncio.get_running_loop().time() + grace
+        while self._under_way and not _is_past(deadline):
+            await self._until_one_is_over(deadline)
+        return not self._under_way
 
     # -- taking ----------------------------------------------------------------------------------------------------
 
     async def _take(self, run: "_Run", deadline: float | None, allowance: "Allowance", request_id: str) -> bool:
         """Start calls until nothing may go any more. Returns whether the deadline ended it."""
-        loop = asyncio.get_running_loop()
         size = allowance.batch_size(min(MAX_BATCH_SIZE, self._gateway.capabilities.largest_batch))
         while allowance.batches(size) and not self._is_closing:
-            if deadline is not None and loop.time() >= deadline:
+            if _is_past(deadline):
                 return self._state.has_work()
-            free = self._max_in_flight - len(self._calls) - self._taking
+            free = self._max_in_flight - self._under_way - self._taking
             if free <= 0:
                 if not self._state.has_work():
                     return False
@@ -166,8 +156,7 @@ class Scheduler:
                 continue
             wanted = min(free, allowance.batches(size))
             batches = await self._taken(wanted, size, request_id)
-            for batch in batches:
-                self._start_call(batch, run)
+            self._start_calls(batches, run)
             if len(batches) < wanted:
                 return False
             allowance.spend(batches)
@@ -181,16 +170,21 @@ class Scheduler:
             self._taking -= wanted
 
     async def _until_one_is_over(self, deadline: float | None) -> None:
-        if self._calls:
-            await asyncio.wait(self._calls, timeout=_left(deadline), return_when=asyncio.FIRST_COMPLETED)
-        else:
+        """Return when a call has ended, or when the time is up."""
+        if not self._under_way:
             await asyncio.sleep(0)  # another tick is taking batches just now
-
-    def _start_call(self, batch: Batch, run: "_Run") -> None:
-        call = asyncio.create_task(self._queue(batch, run), name=f"queue {batch.batch_id}")
-        self._calls.add(call)
-        run.calls.add(call)
-        call.add_done_callback(self._calls.discard)
+            return
+        loop = asyncio.get_running_loop()
+        bell: asyncio.Future[None] = loop.create_future()
+        self._bells.append(bell)
+        timer = None if deadline is None else loop.call_at(deadline, _ring, (bell,))
+        try:
+            await bell
+        finally:
+            if timer is not None:
+                timer.cancel()
+            with contextlib.suppress(ValueError):
+                self._bells.remove(bell)
 
     def _give_back_refused(self, run: "_Run") -> Awaitable[object]:
         """Only when the tick takes no more: what was refused must not be offered again and again in one tick."""
@@ -201,27 +195,67 @@ class Scheduler:
 
     # -- queueing --------------------------------------------------------------------------------------------------
 
+    def _start_calls(self, batches: list[Batch], run: "_Run") -> None:
+        self._under_way += len(batches)
+        run.under_way += len(batches)
+        run.waiting.extend(batches)
+        self._start_worker(run)
+
+    def _start_worker(self, run: "_Run") -> None:
+        """Have what waits be queued, unless somebody is about to."""
+        if run.waiting and not run.worker_is_coming:
+            run.worker_is_coming = True
+            worker = asyncio.create_task(self._work(run), context=run.context.copy())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
+
+    async def _work(self, run: "_Run") -> None:
+        """Queue one batch after the other. While a call takes its time another worker goes on with what waits.
+
+        So a call has a task of its own as soon as it waits for anything, and calls that do not wait share one.
+        """
+        run.worker_is_coming = False
+        try:
+            while run.waiting:
+                batch = run.waiting.popleft()
+                self._start_worker(run)
+                try:
+                    await self._queue(batch, run)
+                finally:
+                    self._one_is_over(run)
+                if _is_being_cancelled():
+                    return
+        finally:
+            self._start_worker(run)
+
+    def _one_is_over(self, run: "_Run") -> None:
+        self._under_way -= 1
+        run.under_way -= 1
+        if self._bells:
+            bells, self._bells = self._bells, []
+            _ring(bells)
+
     async def _queue(self, batch: Batch, run: "_Run") -> None:
         """One call to the gateway and what follows from its outcome."""
         BATCH.set(batch.batch_id)
         try:
-            decision = _decision(batch, await self._gateway.queue_batch(batch) or QueueOutcome())
+            decision = decision_of(batch, await self._gateway.queue_batch(batch) or QueueOutcome())
         except BatchRefusedError as error:
-            await self._refused(batch, run, _shortened(str(error)) or "refused by the engine")
+            await self._refused(batch, run, shortened(str(error)) or "refused by the engine")
         except (OutcomeUnknownError, TimeoutError) as error:
-            await self._in_doubt(batch, run, _described(error))
+            await self._in_doubt(batch, run, described(error))
         except Exception as error:  # noqa: BLE001 - whatever a gateway raises must lose no task
             if self._gateway.capabilities.can_find:
-                await self._in_doubt(batch, run, _described(error))
+                await self._in_doubt(batch, run, described(error))
             else:
-                await self._refused(batch, run, _described(error))
+                await self._refused(batch, run, described(error))
         except BaseException as error:
-            self._in_doubt(batch, run, _described(error), ask=not _is_being_cancelled())
+            self._in_doubt(batch, run, described(error), ask=not _is_being_cancelled())
             raise
         else:
             await self._decided(batch, run, decision)
 
-    async def _decided(self, batch: Batch, run: "_Run", decision: "_Decision") -> None:
+    async def _decided(self, batch: Batch, run: "_Run", decision: "Decision") -> None:
         """The engine decided: its word becomes an update, and what it did not take comes back."""
         outcome, coming_back = decision
         update = StateUpdate(TaskStatuses(list(outcome.groups)))
@@ -230,8 +264,8 @@ class Scheduler:
             written = self._book.tell(update)
         else:
             written = self._book.conclude(batch, update, coming_back)
-        run.note(written)
         self._tell(run, outcome)
+        run.note(written)
         try:
             await written
         except StorageError as error:  # the daemon has ended but for this: the next one finds the batch in doubt
@@ -240,11 +274,11 @@ class Scheduler:
             await self._end_cancelled(batch)
 
     async def _refused(self, batch: Batch, run: "_Run", why: str) -> None:
-        await self._decided(batch, run, _outcome_of(batch, [Refusal(batch.task_ids.tolist(), why)]))
+        await self._decided(batch, run, outcome_of(batch, [Refusal(batch.task_ids.tolist(), why)]))
 
     def _in_doubt(self, batch: Batch, run: "_Run", why: str, *, ask: bool = True) -> "asyncio.Future[object]":
         result = BatchResult({}, len(batch), batch.array_id, batch.batch_id, error=f"in doubt: {why}", in_doubt=True)
-        self._tell(run, _Outcomes(results=[result]))
+        self._tell(run, Outcomes(results=[result]))
         if ask:
             self.ask(batch)
         written = self._book.doubt(batch, why)
@@ -260,7 +294,7 @@ class Scheduler:
 
     async def _ask_until_known(self, batch: Batch) -> None:
         """Ask the engine what became of a batch in doubt, less and less often, until it says or news has told."""
-        pause, late = FIRST_ASK_SECONDS, _Run(_Outcomes(), takes_no_more=True, is_over=True)
+        pause, late = FIRST_ASK_SECONDS, _Run(Outcomes(), takes_no_more=True, is_over=True)
         while True:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_ASK_SECONDS)
@@ -270,22 +304,22 @@ class Scheduler:
             if decision is not None:
                 return await self._decided(batch, late, decision)
 
-    async def _find(self, batch: Batch) -> "_Decision | None":
+    async def _find(self, batch: Batch) -> "Decision | None":
         """What the engine says of a batch in doubt; None when it cannot say now, whatever it raises."""
         try:
             answer = await self._gateway.find_batch(batch)
             if answer.found is Found.QUEUED:
-                return _decision(batch, answer)
+                return decision_of(batch, answer)
             if answer.found is Found.NOT_QUEUED:
-                return _outcome_of(batch, [Refusal(batch.task_ids.tolist(), "the engine does not know the batch")])
+                return outcome_of(batch, [Refusal(batch.task_ids.tolist(), "the engine does not know the batch")])
         except asyncio.CancelledError:
             if _is_being_cancelled():
                 raise
         except Exception as error:  # noqa: BLE001 - the batch stays in doubt and is asked after again
-            log.info("what became of batch %s cannot be told yet: %s", batch.batch_id, _described(error))
+            log.info("what became of batch %s cannot be told yet: %s", batch.batch_id, described(error))
         return None
 
-    def _tell(self, run: "_Run", outcome: "_Outcomes") -> None:
+    def _tell(self, run: "_Run", outcome: "Outcomes") -> None:
         """Hand an outcome to the answer of its tick or, when that is over, of the next."""
         (self._late if run.is_over else run.outcomes).add(outcome)
 
@@ -302,41 +336,19 @@ class Scheduler:
                 log.exception("the engine could not be told that tasks of batch %s were cancelled", batch.batch_id)
 
 
-class _Outcomes:
-    """Outcomes of calls, collected for the answer of a tick."""
-
-    def __init__(self, results: list[BatchResult] | None = None) -> None:
-        self.results = results or []
-        self.batches: list[Batch] = []
-        self.groups = TaskStatuses().groups
-
-    def add(self, other: "_Outcomes") -> None:
-        self.results += other.results
-        self.batches += other.batches
-        self.groups += other.groups
-
-    def followed_by(self, other: "_Outcomes") -> "_Outcomes":
-        self.add(other)
-        return self
-
-    def as_update(self, *, timed_out: bool) -> TickUpdate:
-        """All QUEUED tasks as one group, the rest as they are."""
-        queued = [group for group in self.groups if group.status is TaskStatus.QUEUED]
-        statuses = TaskStatuses([group for group in self.groups if group.status is not TaskStatus.QUEUED])
-        if queued:
-            fences = [group.attempts for group in queued if group.attempts is not None]
-            statuses.add(
-                TaskStatus.QUEUED, np.concatenate([group.task_ids for group in queued]), np.concatenate(fences)
-            )
-        return TickUpdate(statuses, batch_results=self.results, batches=self.batches, timed_out=timed_out)
-
-
 @dataclass(eq=False)
 class _Run:
     """One tick while it goes on."""
 
-    outcomes: _Outcomes
-    calls: set[asyncio.Task[None]] = field(default_factory=set)
+    outcomes: Outcomes
+    context: Context = field(default_factory=copy_context)
+    """What its calls are part of."""
+    waiting: deque[Batch] = field(default_factory=deque)
+    """Batches that no worker has begun with."""
+    worker_is_coming: bool = False
+    """A worker was started that has not begun yet."""
+    under_way: int = 0
+    """How many of its batches are being queued, or wait for that."""
     refused: list[tuple[Batch, list[int]]] = field(default_factory=list)
     """Held until the tick takes no more batches."""
     writing: set[asyncio.Future[object]] = field(default_factory=set)
@@ -345,70 +357,19 @@ class _Run:
     is_over: bool = False
 
     def note(self, written: "asyncio.Future[object]") -> None:
-        self.writing.add(written)
-        written.add_done_callback(self.writing.discard)
+        if not written.done():
+            self.writing.add(written)
+            written.add_done_callback(self.writing.discard)
 
 
-_Decision = tuple[_Outcomes, list[int]]
-"""What an engine's word means, and the tasks that come back."""
+def _is_past(deadline: float | None) -> bool:
+    return deadline is not None and asyncio.get_running_loop().time() >= deadline
 
 
-def _decision(batch: Batch, answer: QueueOutcome | FindOutcome) -> _Decision:
-    """What the engine's answer means. Raises OutcomeUnknownError when it cannot be read: something was done."""
-    try:
-        return _outcome_of(batch, answer.refusals)
-    except Exception as error:
-        raise OutcomeUnknownError(f"the gateway's answer cannot be read: {_described(error)}") from error
-
-
-def _all_taken(batch: Batch) -> _Decision:
-    """The usual outcome."""
-    group = StatusGroup(TaskStatus.QUEUED, batch.task_ids, batch.attempts)
-    outcome = _Outcomes([BatchResult(TaskStatuses([group]), len(batch), batch.array_id, batch.batch_id)])
-    outcome.batches.append(batch)
-    outcome.groups.append(group)
-    return outcome, []
-
-
-def _outcome_of(batch: Batch, refusals: Sequence[Refusal]) -> _Decision:
-    if not refusals:
-        return _all_taken(batch)
-    outcome, statuses = _Outcomes(), TaskStatuses()
-    taken = np.ones(len(batch), dtype=np.bool_)
-    coming_back: list[int] = []
-    for refusal in refusals:
-        named = set(refusal.task_ids)  # whatever it names that it was not asked for changes nothing
-        mask = np.array([task_id in named for task_id in batch.task_ids.tolist()], dtype=np.bool_) & taken
-        taken &= ~mask
-        if refusal.permanent:
-            reason = _shortened(refusal.reason)
-            statuses.add(TaskStatus.ERROR_FATAL, batch.task_ids[mask], batch.attempts[mask], reason)
-        else:
-            coming_back += batch.task_ids[mask].tolist()
-    if taken.any():
-        statuses.add(TaskStatus.QUEUED, batch.task_ids[taken], batch.attempts[taken])
-        outcome.batches.append(batch)
-    outcome.groups += statuses.groups
-    shown = TaskStatuses(list(statuses.groups))
-    if coming_back:
-        shown.add(TaskStatus.REGISTERED, coming_back)
-    why = _shortened("; ".join(dict.fromkeys(refusal.reason for refusal in refusals)))
-    outcome.results.append(BatchResult(shown, len(batch), batch.array_id, batch.batch_id, error=why))
-    return outcome, coming_back
-
-
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
-
-
-def _described(error: BaseException) -> str:
-    text = str(error)
-    return _shortened(f"{type(error).__name__}: {text}" if text else type(error).__name__)
-
-
-def _shortened(text: str) -> str:
-    """As much of a gateway's words as a task may keep, and nothing that a message cannot carry."""
-    return text.encode(errors="replace")[:MAX_REASON_BYTES].decode(errors="ignore")
+def _ring(bells: Iterable["asyncio.Future[None]"]) -> None:
+    for bell in bells:
+        if not bell.done():
+            bell.set_result(None)
 
 
 def _is_being_cancelled() -> bool:

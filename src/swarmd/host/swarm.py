@@ -45,7 +45,8 @@ from swarmd.journal.encoding import encode
 from swarmd.journal.faults import reach
 from swarmd.loggers import get_logger
 from swarmd.observing.observer import UNOBSERVED, Observer
-from swarmd.scheduler import DEFAULT_IN_FLIGHT, Scheduler, TickUpdate
+from swarmd.outcomes import TickUpdate
+from swarmd.scheduler import DEFAULT_IN_FLIGHT, Scheduler
 
 log = get_logger("swarmd.swarm")
 
@@ -332,8 +333,7 @@ class HostedSwarm:
         if request_id in self.swarm.unanswered:
             return answer_again(self.swarm, request_id)  # its batches were taken, and nobody was told
         most = TICK_TASKS // max(1, min(self.scheduler.MAX_BATCH_SIZE, self.gateway.capabilities.largest_batch))
-        bounded = min(max_batches or most, most)
-        seconds = -1 if timeout is None else timeout
+        bounded, seconds = min(max_batches or most, most), -1 if timeout is None else timeout
         most_bytes = FULL_ANSWER_BYTES if full else None
         update = await self._unless_in_trouble(self.iterate(seconds, bounded, request_id, most_bytes))
         self.wake()

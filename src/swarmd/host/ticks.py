@@ -8,7 +8,7 @@ from swarmd.core.batch import Batch, BatchResult
 from swarmd.core.status import Code, TaskStatus
 from swarmd.core.swarm import Swarm
 from swarmd.core.update import TaskStatuses
-from swarmd.scheduler import TickUpdate
+from swarmd.outcomes import TickUpdate
 
 
 @dataclass(frozen=True, slots=True)
