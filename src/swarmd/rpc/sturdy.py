@@ -1,13 +1,15 @@
-"""A gRPC server that a path which is no UTF-8 does not end.
+"""A gRPC server that a path which is no UTF-8 does not end, and that a call costs less.
 
 grpcio's server (1.85) decodes the path of a call that it does not know in its main loop, and an error there shuts the
-whole server down: one header of a stranger, who needs no token, is enough. Here such calls never reach that loop. It
-leans on grpcio's inner parts; with a grpcio whose parts are others, its own server is taken, and the log says so.
+whole server down: one header of a stranger, who needs no token, is enough. And for each call that loop looks at every
+method there is, since it waits for the next call of any of them anew. Here no call reaches that loop: each method has
+one of its own. It leans on grpcio's inner parts; with a grpcio whose parts are others, its own server is taken, and the
+log says so.
 """
 
 import asyncio
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import grpc
@@ -24,6 +26,7 @@ _PARTS = {
     "_handle_rpc": ["method_name", "method_resolver", "interceptors", "rpc_state", "loop", "concurrency_exceeded"],
     "_schedule_rpc_coro": ["rpc_coro", "rpc_state", "loop", "method_name"],
 }
+_REGISTERS = "add_registered_method_handlers"
 
 
 def sturdy_server(
@@ -46,14 +49,19 @@ def _fits() -> bool:
         found = {name: list(inspect.signature(getattr(cygrpc, name)).parameters) for name in _PARTS}
     except (AttributeError, TypeError, ValueError):
         return False
-    return found == _PARTS and inspect.iscoroutinefunction(getattr(cygrpc.AioServer, "_request_call", None))
+    server = cygrpc.AioServer
+    waits = (getattr(server, name, None) for name in ("_request_call", "_request_registered_call"))
+    return found == _PARTS and all(map(inspect.iscoroutinefunction, waits)) and hasattr(server, _REGISTERS)
 
 
-class _NoMethods:
-    """Where a method is looked up that does not exist."""
+class _Methods:
+    """Where the handler of a method is looked up."""
 
-    def resolve_handler(self, details: grpc.HandlerCallDetails) -> None:
-        del details
+    def __init__(self) -> None:
+        self.known: dict[str, Any] = {}
+
+    def resolve_handler(self, details: grpc.HandlerCallDetails) -> Any:
+        return self.known.get(details.method)
 
 
 class _SturdyCore(cygrpc.AioServer):  # type: ignore[misc, name-defined, unused-ignore]
@@ -61,17 +69,29 @@ class _SturdyCore(cygrpc.AioServer):  # type: ignore[misc, name-defined, unused-
 
     def hold(self, loop: asyncio.AbstractEventLoop, interceptors: Sequence[grpc.aio.ServerInterceptor]) -> None:
         self._own_loop, self._own_interceptors = loop, tuple(interceptors)
+        self._methods = _Methods()
         self._answering: set[asyncio.Task[None]] = set()
+
+    def add_registered_method_handlers(self, method_handlers: Mapping[str, Any]) -> None:
+        super().add_registered_method_handlers(method_handlers)
+        self._methods.known.update(method_handlers)
 
     async def _request_call(self) -> Any:
         while True:
-            call = await super()._request_call()
-            answer = cygrpc._handle_rpc(  # noqa: SLF001
-                UNKNOWN, _NoMethods(), self._own_interceptors, call, self._own_loop, False
-            )
-            task = self._own_loop.create_task(cygrpc._schedule_rpc_coro(answer, call, self._own_loop, UNKNOWN))  # noqa: SLF001
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
+            self._begin(await super()._request_call(), UNKNOWN)
+
+    async def _request_registered_call(self, method: bytes) -> Any:
+        name = method.decode()
+        while True:
+            self._begin(await super()._request_registered_call(method), name)
+
+    def _begin(self, call: Any, name: str) -> None:
+        """Answer a call that has come, as grpcio's main loop does."""
+        loop = self._own_loop
+        answer = cygrpc._handle_rpc(name, self._methods, self._own_interceptors, call, loop, False)  # noqa: SLF001
+        task = loop.create_task(cygrpc._schedule_rpc_coro(answer, call, loop, name))  # noqa: SLF001
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
 
 
 class SturdyServer(_server.Server):
