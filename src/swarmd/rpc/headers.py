@@ -36,7 +36,9 @@ class HeaderBound:
 
     def check(self, metadata: Metadata | None) -> None:
         """Raise LimitExceededError when there is too much of it."""
-        size = sum(len(name) + len(value) for name, value in metadata or ())
+        size = 0
+        for name, value in metadata or ():
+            size += len(name) + len(value)
         if size <= LARGEST_HEADERS:
             return
         if not self._waits:

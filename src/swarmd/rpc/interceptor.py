@@ -6,8 +6,7 @@ What nobody expected is INTERNAL and in the log. Knows nothing of what the handl
 import asyncio
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +41,17 @@ class Unread:
     """In the place of a message that is not taken: why."""
 
     error: SwarmdError
+
+
+@dataclass(frozen=True, slots=True)
+class _Visits:
+    """The calls of one method by callers of one grant."""
+
+    method: str
+    grant: Grant
+    open_method: str
+    """The method again where it has places of its own, as it needs no token; otherwise empty."""
+    is_own: bool
 
 
 class DoorKeeper(grpc.aio.ServerInterceptor):
@@ -91,63 +101,70 @@ class DoorKeeper(grpc.aio.ServerInterceptor):
         return known
 
     def _wrapped(self, handler: Handler, method: str, grant: Grant) -> Handler:
-        entered = functools.partial(self._entered, method=method, grant=grant)
+        # who comes by a socket file is no stranger, and health's places are for those
+        is_strangers = self._connections is not None and method.startswith(OPEN_SERVICE)
+        visits = _Visits(method, grant, method if is_strangers else "", is_own=method.startswith(OWN_SERVICES))
         if handler.unary_unary:
-            answer = self._answer(handler.unary_unary, method, entered)
+            answer = self._answer(handler.unary_unary, visits)
             return self._remade(grpc.unary_unary_rpc_method_handler, answer, handler)
         if handler.stream_unary:
-            answer = self._answer(handler.stream_unary, method, entered)
+            answer = self._answer(handler.stream_unary, visits)
             return self._remade(grpc.stream_unary_rpc_method_handler, answer, handler)
         if handler.unary_stream:
-            stream = self._stream(handler.unary_stream, method, entered)
+            stream = self._stream(handler.unary_stream, visits)
             return self._remade(grpc.unary_stream_rpc_method_handler, stream, handler)
         if handler.stream_stream:
-            stream = self._stream(handler.stream_stream, method, entered)
+            stream = self._stream(handler.stream_stream, visits)
             return self._remade(grpc.stream_stream_rpc_method_handler, stream, handler)
         return handler
 
-    @contextmanager
-    def _entered(self, context: Context, *, method: str, grant: Grant) -> Iterator[None]:
-        """For the time of one call that is let in."""
-        peer = context.peer()
+    def _let_in(self, context: Context, visits: "_Visits") -> None:
+        """A call begins; `_let_out` when it is over."""
+        client = ""
         if self._connections is not None:
+            peer = context.peer()
             self._connections.admit(peer)
-        client = peer if self._connections is None else peer.rpartition(":")[0]
-        # who comes by a socket file is no stranger, and health's places are for those
-        is_strangers = self._connections is not None and method.startswith(OPEN_SERVICE)
-        with self._traffic.call(client, grant, open_method=method if is_strangers else ""):
-            if not method.startswith(OWN_SERVICES):
-                yield
-                return
-            self._check()
-            self._touch()
+            client = peer.rpartition(":")[0]
+        elif self._traffic.knows_clients:
+            client = context.peer()
+        self._traffic.enter(client, visits.grant, visits.open_method)
+        if visits.is_own:
             try:
-                yield
-            finally:
-                self._touch()
+                self._check()
+            except SwarmdError:
+                self._traffic.leave(visits.open_method)
+                raise
+            self._touch()
 
-    def _answer(self, behavior: Callable[..., Any], name: str, entered: Callable[[Context], Any]) -> Callable[..., Any]:
+    def _let_out(self, visits: "_Visits") -> None:
+        if visits.is_own:
+            self._touch()
+        self._traffic.leave(visits.open_method)
+
+    def _answer(self, behavior: Callable[..., Any], visits: "_Visits") -> Callable[..., Any]:
         @functools.wraps(behavior)
         async def call(request: object, context: Context) -> object:
             self._under_way.note_answering()
             try:
-                with entered(context):
+                self._let_in(context, visits)
+                try:
                     _check_read(request)
                     return await behavior(request, context)
+                finally:
+                    self._let_out(visits)
             except Exception as error:
-                await _end(error, context, name)
+                await _end(error, context, visits.method)
                 raise  # not reached: the context raises to end the call
 
         return call
 
-    def _stream(self, behavior: Callable[..., Any], name: str, entered: Callable[[Context], Any]) -> Callable[..., Any]:
-        is_own = name.startswith(OWN_SERVICES)
-
+    def _stream(self, behavior: Callable[..., Any], visits: "_Visits") -> Callable[..., Any]:
         @functools.wraps(behavior)
         async def call(request: object, context: Context) -> AsyncIterator[object]:
-            stream = self._under_way.note_streaming() if is_own else StreamUnderWay()
+            stream = self._under_way.note_streaming() if visits.is_own else StreamUnderWay()
             try:
-                with entered(context):
+                self._let_in(context, visits)
+                try:
                     _check_read(request)
                     responses = behavior(request, context)
                     if inspect.iscoroutine(responses):  # grpcio's health service writes to the context itself
@@ -158,8 +175,10 @@ class DoorKeeper(grpc.aio.ServerInterceptor):
                         yield response
                         stream.is_with_client = False
                         self._under_way.note_sent()
+                finally:
+                    self._let_out(visits)
             except Exception as error:  # noqa: BLE001 - every exception ends as a status
-                await _end(error, context, name)
+                await _end(error, context, visits.method)
             finally:
                 stream.is_with_client = True
 

@@ -1,11 +1,10 @@
 """How much at once: calls under way, calls a second of one client, connections. What is too much is refused by name."""
 
-import contextlib
 import os
 import socket
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from swarmd.core.errors import BusyError
@@ -39,9 +38,13 @@ class Traffic:
         self._clock = clock
         self._buckets: OrderedDict[tuple[str, Grant, bool], _Bucket] = OrderedDict()
 
-    @contextlib.contextmanager
-    def call(self, client: str, grant: Grant, *, open_method: str = "") -> Iterator[None]:
-        """For the time of one call. Raises BusyError when it is one too many.
+    @property
+    def knows_clients(self) -> bool:
+        """Whether it matters who calls."""
+        return self.limits.max_requests_per_second is not None
+
+    def enter(self, client: str, grant: Grant, open_method: str = "") -> None:
+        """A call begins; when it is over, `leave`. Raises BusyError when it is one too many.
 
         Calls that need no token name their method; they have places and rates of their own.
         """
@@ -53,13 +56,13 @@ class Traffic:
         else:
             self._check_places(self.under_way, self.limits.max_concurrent_streams)
             self.under_way += 1
-        try:
-            yield
-        finally:
-            if open_method:
-                self.open_under_way[open_method] -= 1
-            else:
-                self.under_way -= 1
+
+    def leave(self, open_method: str = "") -> None:
+        """A call that had entered is over."""
+        if open_method:
+            self.open_under_way[open_method] -= 1
+        else:
+            self.under_way -= 1
 
     def _check_places(self, taken: int, limit: int) -> None:
         if taken >= limit:
