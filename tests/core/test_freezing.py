@@ -380,6 +380,24 @@ def test_a_snapshot_from_before_there_were_policies_is_first_come_first_served()
     assert differences(swarm, thawed) == []
 
 
+def test_a_snapshot_whose_paths_were_of_other_classes_comes_back_with_those_of_today():
+    coarse = np.array([2 ** (step / 4 - 1) for step in range(1, 4)])
+    policy = SchedulingPolicy.LONGEST_PATH_FIRST
+    with patch.multiple(paths, CLASSES_PER_OCTAVE=4, _STEPS=coarse):
+        life = lived(policy=policy)
+        facts, sections = written(freeze(life.swarm))
+    del facts["classes_per_octave"]
+    known = life.swarm.state.table.paths
+    assert known is not None
+    assert len(set(known.remaining.tolist())) > 3
+    thawed = thaw(facts, sections)
+    assert inconsistencies(thawed.state) == []
+    left = {tuple(ids) for _, ids, _ in told_what_is_left(thawed)}
+    assert {each for ids in left for each in ids} == {
+        each for _, ids, _ in told_what_is_left(life.swarm) for each in ids
+    }
+
+
 def test_resources_that_were_adjusted_alike_twice_are_damage():
     facts, sections = written(freeze(lived().swarm))
     facts["adjusted"].append(facts["adjusted"][0])

@@ -234,11 +234,11 @@ def test_paths_are_those_of_a_walk_over_the_graph(seed):
     assert longest_paths(sources, targets, seconds) == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_path_of_twice_the_length_is_four_classes_further():
-    paths = np.array([0.0, 0.001, 1.0, 1.1, 1.19, 2.0, 4.0, 8.0, 3e8])
+def test_a_path_of_twice_the_length_is_sixteen_classes_further():
+    paths = np.array([0.0, 0.001, 1.0, 1.04, 1.05, 2.0, 4.0, 8.0, 3e8])
     classes = path_classes(paths).tolist()
     assert classes[0] == classes[1]
-    assert classes[2:8] == [4, 4, 5, 8, 12, 16]
+    assert classes[2:8] == [16, 16, 17, 32, 48, 64]
     assert classes == sorted(classes)
 
 

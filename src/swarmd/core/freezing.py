@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from swarmd.core.batch import Batch
 from swarmd.core.history import AttemptRecord, FrozenHistory
 from swarmd.core.model import Array, QueueLimits, TaskResources
-from swarmd.core.paths import Paths
+from swarmd.core.paths import CLASSES_PER_OCTAVE, Paths
 from swarmd.core.reservations import OpenBatch
 from swarmd.core.status import CODE_OF
 from swarmd.core.swarm import LoadAnswer, Swarm, TickRecord
@@ -292,6 +292,7 @@ def _scalars(swarm: Swarm) -> Facts:
         "load_count": state.table.load_count,
         "batch_count": state.reservations.count,
         "sweep": _sweep(state.table),
+        "classes_per_octave": CLASSES_PER_OCTAVE,
         "queue_counters": list(state.table.queue.counters),
     }
 

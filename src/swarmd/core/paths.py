@@ -18,7 +18,8 @@ Seconds = NDArray[np.float64]
 ASSUMED_SECONDS = 1.0
 LEAST_SECONDS = 0.001
 """What a runtime counts at least."""
-CLASSES_PER_OCTAVE = 4
+CLASSES_PER_OCTAVE = 16
+"""Lists sorted by exact paths are hardly better; each class is a lane, and so batches of its own."""
 _STEPS = np.array([2 ** (step / CLASSES_PER_OCTAVE - 1) for step in range(1, CLASSES_PER_OCTAVE)])
 HIGHEST_CLASS = 511
 NO_CLASS = 0
@@ -91,7 +92,7 @@ class Paths:
 
 
 def path_classes(remaining: NDArray[np.floating]) -> Rows:
-    """The class of each path: a number that grows by four when the path doubles."""
+    """The class of each path: a number that grows by 16 when the path doubles."""
     mantissas, exponents = np.frexp(np.maximum(remaining, LEAST_SECONDS).astype(np.float64))
     classes = exponents * CLASSES_PER_OCTAVE + np.searchsorted(_STEPS, mantissas, side="right")
     capped: Rows = np.minimum(classes, HIGHEST_CLASS).astype(np.int32)

@@ -49,7 +49,7 @@ def sweep(table: Table, paths: Paths, finished: int) -> None:
         paths.credit -= int(costs[rows - 1])
         paths.remaining[start:end] = _reckoned(table, paths, start, end)
         paths.unswept = start
-        _relane(table, paths, np.arange(start, end, dtype=np.int32))
+        relane(table, paths, np.arange(start, end, dtype=np.int32))
 
 
 def follow_load(table: Table, paths: Paths, plan: LoadPlan) -> None:
@@ -70,7 +70,7 @@ def follow_load(table: Table, paths: Paths, plan: LoadPlan) -> None:
         places, upstreams = table.upstreams.edges_of(raised[-1].astype(np.int64))
         budget -= max(_ROUND_COSTS, len(upstreams))
         raised.append(_raised(table, paths, upstreams, paths.remaining[raised[-1]][places]))
-    _relane(table, paths, distinct(np.concatenate(raised)))
+    relane(table, paths, distinct(np.concatenate(raised)))
 
 
 def _raised(table: Table, paths: Paths, upstreams: Rows, behind: Float32s) -> Rows:
@@ -113,7 +113,7 @@ def _reckoned_one_by_one(sources: Rows, targets: Rows, own: Seconds, known: Floa
     return reckoned
 
 
-def _relane(table: Table, paths: Paths, rows: Rows) -> None:
+def relane(table: Table, paths: Paths, rows: Rows) -> None:
     """Let each of these tasks be in the lane of its path. What waits goes behind what waits there."""
     lanes = table.lanes
     classes, present = path_classes(paths.remaining[rows]), lanes.of_task[rows]

@@ -19,12 +19,16 @@ from swarmd.core.graph import segment_of
 from swarmd.core.history import UNKNOWN_RESOURCES, AttemptRecord, Bulk
 from swarmd.core.ids import ABSENT
 from swarmd.core.model import Array, QueueLimits, TaskResources
-from swarmd.core.paths import HIGHEST_CLASS, NO_CLASS, path_classes
+from swarmd.core.paths import CLASSES_PER_OCTAVE, HIGHEST_CLASS, NO_CLASS, path_classes
 from swarmd.core.policy import SchedulingPolicy
+from swarmd.core.ranking import relane
 from swarmd.core.reservations import OpenBatch
 from swarmd.core.status import STANDING_CODES, STATUS_OF, Code, RunStatus, TaskStatus
 from swarmd.core.swarm import LoadAnswer, Swarm, TickRecord
 from swarmd.core.table import Table
+
+_CLASSES_BEFORE = 4
+"""So many classes of paths had an octave in snapshots that do not say it."""
 
 
 def thaw(facts: Facts, sections: Mapping[str, Chunk]) -> Swarm:
@@ -136,6 +140,9 @@ class _Thawing:
         _demand(all(bool(np.all(np.isfinite(each) & (each >= 0))) for each in known), "a path or runtime is none")
         _demand(bool(np.all(table.paths.estimates > 0)), "a runtime is estimated as nothing")
         _demand(bool(np.all(table.paths.done_count >= 0)), "an array has finished less than none of its tasks")
+        if self._facts.get("classes_per_octave", _CLASSES_BEFORE) != CLASSES_PER_OCTAVE:
+            table.queue.ready_seq = np.zeros(table.size, dtype=np.int64)  # nothing waits in a lane yet
+            relane(table, table.paths, np.arange(table.size, dtype=np.int32))
         classes = path_classes(table.paths.remaining)
         _demand(np.array_equal(classes, table.lanes.path[table.lanes.of_task]), "tasks are in lanes of other paths")
 
