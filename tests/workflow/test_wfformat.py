@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from swarmd.core.policy import SchedulingPolicy
 from swarmd.workflow import WorkflowFileError, read_wfformat
 from swarmd.workflow.wfformat import kind_of
 
@@ -62,6 +63,31 @@ def test_a_recorded_workflow_becomes_a_plan(write):
     ]
     assert [task.upstream_task_ids for task in plan.tasks] == [(), (1,), (1,)]
     assert [task.priority for task in plan.tasks] == [0, 0, 20]
+
+
+def test_under_longest_path_first_resources_state_the_recorded_runtimes_and_priorities_are_left_out(write):
+    plan = read_wfformat(write(json.dumps(SMALL)), 0.5, SchedulingPolicy.LONGEST_PATH_FIRST)
+    assert plan.scheduling_policy is SchedulingPolicy.LONGEST_PATH_FIRST
+    assert [task.priority for task in plan.tasks] == [0, 0, 0]
+    by_id = {each.task_resources_id: each for each in plan.task_resources}
+    assert [by_id[task.task_resources_id].runtime_seconds for task in plan.tasks] == [120.0, 180.0, 30.0]
+    assert [task.command for task in plan.tasks] == ["sleep 1.000", "sleep 1.500", "sleep 0.250"]
+
+
+@pytest.mark.parametrize(("seconds", "scale", "limit"), [(0, 1, 10), (0.1, 1, 10), (2, 10, 1216), (2, 0, 120)])
+def test_no_replay_is_ended_by_the_runtime_that_is_stated(write, small, seconds, scale, limit):
+    """Sixty times what it takes, ten seconds at least, at most 3% more so that tasks share resources."""
+    small["workflow"]["execution"]["tasks"][0]["runtimeInSeconds"] = seconds
+    plan = read_wfformat(write(json.dumps(small)), scale, SchedulingPolicy.LONGEST_PATH_FIRST)
+    assert plan.task_resources[plan.tasks[0].task_resources_id - 1].runtime_seconds == limit
+
+
+@pytest.mark.parametrize("policy", [SchedulingPolicy.FIRST_COME_FIRST_SERVED, SchedulingPolicy.FAIR_SHARE])
+def test_other_policies_state_no_runtimes_and_keep_priorities(write, policy):
+    plan = read_wfformat(write(json.dumps(SMALL)), scheduling_policy=policy)
+    assert plan.scheduling_policy is policy
+    assert [task.priority for task in plan.tasks] == [0, 0, 20]
+    assert {each.runtime_seconds for each in plan.task_resources} == {0.0}
 
 
 def test_equal_resources_are_shared_in_whole_cores_and_mebibytes(write):

@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from swarmd.core.model import MAX_COUNT, MAX_NAME_BYTES, Array, Task, TaskResources
+from swarmd.core.policy import SchedulingPolicy
 from swarmd.workflow.dependencies import find_cycle
 from swarmd.workflow.json_nodes import parse_json
 from swarmd.workflow.plan import MAX_TASKS, WorkflowPlan
@@ -22,6 +23,11 @@ from swarmd.workflow.units import MAX_RUNTIME_SECONDS
 
 VERSION = "1.5"
 NO_OP = "true"
+RUNTIME_LIMIT = 60.0
+"""How many times its recorded runtime a task may take: enough for a machine that is busy with other things."""
+LEAST_RUNTIME_LIMIT = 10.0
+_RUNTIMES_PER_OCTAVE = 32
+FIRST_COME, LONGEST_PATH = SchedulingPolicy.FIRST_COME_FIRST_SERVED, SchedulingPolicy.LONGEST_PATH_FIRST
 
 _MIB = 1 << 20
 _NUMBER_AT_END = re.compile(r"(?:[_.:#-](?:ID)?|ID)\d+$")
@@ -71,11 +77,15 @@ class _Instance(_Record):
     workflow: _Workflow
 
 
-def read_wfformat(path: str | Path, time_scale: float = 1.0) -> WorkflowPlan:
+def read_wfformat(
+    path: str | Path, time_scale: float = 1.0, scheduling_policy: SchedulingPolicy = FIRST_COME
+) -> WorkflowPlan:
     """Read a recorded workflow; tasks sleep their runtime times `time_scale`, and do nothing when it is 0.
 
-    There is one array for each kind of task: its program, or its name without the number at its end. Raises
-    WorkflowFileError for anything but WfFormat 1.5 with an execution.
+    There is one array for each kind of task: its program, or its name without the number at its end. Under longest path
+    first the resources state runtimes in proportion to the recorded ones, and recorded priorities are left out: they
+    are the order of the engine that ran it then. Raises WorkflowFileError for anything but WfFormat 1.5 with an
+    execution.
     """
     path = Path(path)
     if not (math.isfinite(time_scale) and time_scale >= 0):
@@ -84,7 +94,7 @@ def read_wfformat(path: str | Path, time_scale: float = 1.0) -> WorkflowPlan:
     specified = instance.workflow.specification.tasks
     executed = {task.id: task for task in instance.workflow.execution.tasks}
     _check(str(path), specified, executed)
-    return _Replay(specified, executed, time_scale).plan(instance.name)
+    return _Replay(specified, executed, time_scale, scheduling_policy).plan(instance.name)
 
 
 def kind_of(name: str, program: str) -> str:
@@ -176,12 +186,18 @@ class _Replay:
     """Builds the plan: arrays and resources get their ids as they first appear."""
 
     def __init__(
-        self, specified: Sequence[_SpecifiedTask], executed: dict[str, _ExecutedTask], time_scale: float
+        self,
+        specified: Sequence[_SpecifiedTask],
+        executed: dict[str, _ExecutedTask],
+        time_scale: float,
+        policy: SchedulingPolicy,
     ) -> None:
         self._specified = specified
         self._executed = executed
         self._time_scale = time_scale
-        self._resources: dict[tuple[int, int], TaskResources] = {}
+        self._policy = policy
+        self._by_path = policy is LONGEST_PATH
+        self._resources: dict[tuple[int, int, float], TaskResources] = {}
 
     def plan(self, name: str) -> WorkflowPlan:
         kinds = [kind_of(task.name, self._executed[task.id].command.program) for task in self._specified]
@@ -198,6 +214,7 @@ class _Replay:
         ]
         return WorkflowPlan(
             name=name,
+            scheduling_policy=self._policy,
             arrays=[Array(array_id, kind, command=template) for kind, array_id in array_ids.items()],
             task_resources=list(self._resources.values()),
             tasks=tasks,
@@ -212,17 +229,25 @@ class _Replay:
             name=task.id,
             command=_sleep(record.seconds * self._time_scale) if self._time_scale else "",
             upstream_task_ids=upstream_task_ids,
-            priority=int(record.priority),
+            priority=0 if self._by_path else int(record.priority),
         )
 
     def _resources_id(self, record: _ExecutedTask) -> int:
         """Whole cores and MiB, rounded up."""
-        key = (max(1, math.ceil(record.cores)), math.ceil(record.memory_bytes / _MIB))
+        runtime = _runtime_limit(record.seconds * max(1.0, self._time_scale)) if self._by_path else 0.0
+        key = (max(1, math.ceil(record.cores)), math.ceil(record.memory_bytes / _MIB), runtime)
         if key not in self._resources:
-            cores, memory_mib = key
+            cores, memory_mib, runtime = key
             number = len(self._resources) + 1
-            self._resources[key] = TaskResources(number, cores=cores, memory_mib=memory_mib)
+            self._resources[key] = TaskResources(number, cores=cores, memory_mib=memory_mib, runtime_seconds=runtime)
         return self._resources[key].task_resources_id
+
+
+def _runtime_limit(seconds: float) -> float:
+    """What resources state for a task that took so long: rounded up by 3% at most, so that tasks share resources."""
+    limit = max(LEAST_RUNTIME_LIMIT, RUNTIME_LIMIT * seconds)
+    step = 2.0 ** (math.frexp(limit)[1] - 1) / _RUNTIMES_PER_OCTAVE
+    return min(MAX_RUNTIME_SECONDS, math.ceil(limit / step) * step)
 
 
 def _sleep(seconds: float) -> str:

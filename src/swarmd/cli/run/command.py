@@ -146,7 +146,7 @@ def run(
     }
     if jobmon is None:
         _refuse(of_jobmon, "{}: this is about --jobmon RUN, which is not given")
-        plan = _plan(file, wfformat, time_scale)
+        plan = _plan(file, wfformat, time_scale, scheduling_policy)
     else:
         others: dict[str, object] = {"FILE": file, "--wfformat": wfformat, "--time-scale": time_scale}
         others |= {"-j": max_concurrently_running, "--gateway-option": pairs or None, "--local-cores": local_cores}
@@ -206,7 +206,9 @@ def _pairs(texts: list[str]) -> dict[str, str]:
     return pairs
 
 
-def _plan(file: Path | None, wfformat: Path | None, time_scale: float | None) -> "WorkflowPlan":
+def _plan(
+    file: Path | None, wfformat: Path | None, time_scale: float | None, policy: SchedulingPolicy | None
+) -> "WorkflowPlan":
     """Read the file. Raises UsageError, and WorkflowFileError for what is wrong in it."""
     if (file is None) == (wfformat is None):
         raise UsageError("name one workflow: FILE, or --wfformat FILE (see swarmd run --help)")
@@ -215,6 +217,7 @@ def _plan(file: Path | None, wfformat: Path | None, time_scale: float | None) ->
     from swarmd.workflow import load_workflow, read_wfformat
 
     if wfformat is not None:
-        return read_wfformat(wfformat, 1.0 if time_scale is None else time_scale)
+        scale = 1.0 if time_scale is None else time_scale
+        return read_wfformat(wfformat, scale, policy or SchedulingPolicy.FIRST_COME_FIRST_SERVED)
     assert file is not None  # noqa: S101 (one of both is there)
     return load_workflow(file)
