@@ -5,14 +5,13 @@ whatever a refusal leaves behind shows as a difference between the two.
 """
 
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
 
 from swarmd._pb.swarm.v1 import scheduler_service_pb2, swarm_service_pb2
 from swarmd.core.checks import inconsistencies
-from swarmd.core.columns import TaskColumns
 from swarmd.core.comparing import differences
 from swarmd.core.errors import SwarmdError
 from swarmd.core.events import BatchTaken, Cancelled, Configured, Created, Event, Loaded, Reset, SwarmSettings, Updated
@@ -110,10 +109,10 @@ def _again(event: Event, twin: Swarm, request: Any) -> Event:
 
 
 def _loaded(swarm: Swarm, request: swarm_service_pb2.AddTasksRequest) -> Loaded:
-    parts = driven(from_proto.task_columns(request.tasks)) or [TaskColumns.of([], [], [])]
+    tasks = from_proto.columns_of_messages(request.tasks)
     arrays = [from_proto.array(each) for each in request.arrays]
     resources = [from_proto.task_resources(each) for each in request.task_resources]
-    plan = plan_load(swarm.state.table, Load(arrays, resources, TaskColumns.joined(parts)), ALL_TEXTS)
+    plan = plan_load(swarm.state.table, Load(arrays, resources, tasks), ALL_TEXTS)
     return Loaded("load", arrays, resources, plan=plan)
 
 
@@ -155,13 +154,3 @@ EVENTS: Mapping[str, Callable[[Swarm, Any], Event]] = {
     "ResetTasks": _reset,
 }
 METHODS = (*EVENTS, "CreateSwarm")
-
-
-def driven(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that only lets others have their turn."""
-    while True:
-        try:
-            coroutine.send(None)
-        except StopIteration as end:
-            result: T = end.value
-            return result

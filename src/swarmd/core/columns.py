@@ -5,9 +5,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from swarmd.core.errors import InvalidInputError
 from swarmd.core.ids import Int64s
@@ -33,9 +34,22 @@ _PLAIN = (
 """The columns that are nothing but numbers."""
 
 
+def alike(value: Any, size: int, dtype: DTypeLike) -> NDArray[Any]:
+    """A column, not to be written to, of one value again and again, which takes no more memory than one of it."""
+    return np.broadcast_to(np.array(value, dtype=dtype), (size,))
+
+
+def is_alike(column: NDArray[Any]) -> bool:
+    """Whether it is such a column."""
+    return column.strides == (0,) and len(column) > 0
+
+
 @dataclass(frozen=True, slots=True)
 class TaskColumns:
-    """n tasks. Every column has n elements, but for upstream_ids, which has one for each dependency."""
+    """n tasks. Every column has n elements, but for upstream_ids, which has one for each dependency.
+
+    Columns are read only, and where all tasks are alike they may be of `alike`.
+    """
 
     task_ids: Int64s
     array_ids: Int64s
@@ -139,18 +153,27 @@ class TaskColumns:
         scales = []
         for part in parts:
             places = np.array([scale_sets.place(each) for each in part.scale_sets], dtype=np.int32)
-            scales.append(places[part.scales])
+            same = is_alike(part.scales)
+            scales.append(alike(places[part.scales[0]], len(part), np.int32) if same else places[part.scales])
 
         def column(name: str) -> NDArray[np.generic]:
-            return np.concatenate([getattr(part, name) for part in parts])
+            return _joined([getattr(part, name) for part in parts])
 
         return cls(
             **{name: column(name) for name in _PLAIN},  # type: ignore[arg-type]
             names=TextBlock.joined([part.names for part in parts]),
             commands=TextBlock.joined([part.commands for part in parts]),
-            scales=np.concatenate(scales),
+            scales=_joined(scales),
             scale_sets=scale_sets.sets,
         )
+
+
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """One column of several."""
+    parts = [part for part in parts if len(part)] or list(parts[:1])
+    if all(is_alike(part) and part[0] == parts[0][0] for part in parts):
+        return alike(parts[0][0], sum(map(len, parts)), parts[0].dtype)
+    return np.concatenate(parts)
 
 
 def parts_of(tasks: TaskColumns, size: int) -> Iterator[TaskColumns]:

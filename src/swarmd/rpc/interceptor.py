@@ -6,14 +6,15 @@ What nobody expected is INTERNAL and in the log. Knows nothing of what the handl
 import asyncio
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from swarmd.core.errors import InvalidInputError, LimitExceededError, SwarmdError, UnavailableError
+from swarmd.core.errors import LimitExceededError, SwarmdError, UnavailableError
 from swarmd.loggers import get_logger
 from swarmd.observing.subject import REFUSAL
 from swarmd.rpc.errors import to_status
@@ -22,12 +23,14 @@ from swarmd.rpc.headers import HeaderBound
 from swarmd.rpc.traffic import Connections, Traffic
 from swarmd.rpc.under_way import CallsUnderWay, StreamUnderWay
 from swarmd.tokens import Grant
+from swarmd.wire.from_proto import malformed
 
 log = get_logger("swarmd.rpc")
 
 OWN_SERVICES = "/swarm.v1."
 
 Check = Callable[[], None]
+Read = Callable[[bytes], object]
 
 if TYPE_CHECKING:  # generic in the stubs only
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -66,10 +69,11 @@ class DoorKeeper(grpc.aio.ServerInterceptor):
         check: Check = lambda: None,
         touch: Callable[[], None] = lambda: None,
         under_way: CallsUnderWay | None = None,
+        readers: Mapping[str, Read] = MappingProxyType({}),
     ) -> None:
         """`check` raises when none of our own services may be called just now; `touch` hears of each call of them.
 
-        `connections` is for doors whose peers have addresses.
+        `connections` is for doors whose peers have addresses, `readers` for methods that read their messages otherwise.
         """
         self._guard = guard
         self._traffic = traffic
@@ -77,6 +81,7 @@ class DoorKeeper(grpc.aio.ServerInterceptor):
         self._check = check
         self._touch = touch
         self._under_way = under_way or CallsUnderWay()
+        self._readers = readers
         self._headers = HeaderBound()
         self._handlers: dict[tuple[str, Grant], Handler] = {}
 
@@ -103,19 +108,20 @@ class DoorKeeper(grpc.aio.ServerInterceptor):
     def _wrapped(self, handler: Handler, method: str, grant: Grant) -> Handler:
         # who comes by a socket file is no stranger, and health's places are for those
         is_strangers = self._connections is not None and method.startswith(OPEN_SERVICE)
+        read = self._readers.get(method, handler.request_deserializer)
         visits = _Visits(method, grant, method if is_strangers else "", is_own=method.startswith(OWN_SERVICES))
         if handler.unary_unary:
             answer = self._answer(handler.unary_unary, visits)
-            return self._remade(grpc.unary_unary_rpc_method_handler, answer, handler)
+            return self._remade(grpc.unary_unary_rpc_method_handler, answer, handler, read)
         if handler.stream_unary:
             answer = self._answer(handler.stream_unary, visits)
-            return self._remade(grpc.stream_unary_rpc_method_handler, answer, handler)
+            return self._remade(grpc.stream_unary_rpc_method_handler, answer, handler, read)
         if handler.unary_stream:
             stream = self._stream(handler.unary_stream, visits)
-            return self._remade(grpc.unary_stream_rpc_method_handler, stream, handler)
+            return self._remade(grpc.unary_stream_rpc_method_handler, stream, handler, read)
         if handler.stream_stream:
             stream = self._stream(handler.stream_stream, visits)
-            return self._remade(grpc.stream_stream_rpc_method_handler, stream, handler)
+            return self._remade(grpc.stream_stream_rpc_method_handler, stream, handler, read)
         return handler
 
     def _let_in(self, context: Context, visits: "_Visits") -> None:
@@ -184,9 +190,9 @@ class DoorKeeper(grpc.aio.ServerInterceptor):
 
         return call
 
-    def _remade(self, make: Callable[..., Handler], behavior: object, handler: Handler) -> Handler:
+    def _remade(self, make: Callable[..., Handler], behavior: object, handler: Handler, read: Read | None) -> Handler:
         """The same kind of handler, which refuses messages by our own word: gRPC's does not name the limit."""
-        read, limit = handler.request_deserializer, self._traffic.limits.max_message_bytes
+        limit = self._traffic.limits.max_message_bytes
         streams = bool(handler.request_streaming)
 
         def bounded(message: bytes) -> object:
@@ -201,15 +207,14 @@ class DoorKeeper(grpc.aio.ServerInterceptor):
             behavior, request_deserializer=bounded, response_serializer=_unless_encoded(handler.response_serializer)
         )
 
-    def _read(self, message: bytes, read: Callable[[bytes], object] | None, limit: int) -> object:
+    def _read(self, message: bytes, read: Read | None, limit: int) -> object:
         if len(message) > limit:
             what = f"max_message_bytes: a message of {len(message)} bytes; send at most {limit}, in several messages"
             raise LimitExceededError(what, reason="MESSAGE_TOO_LARGE", metadata={"limit": "max_message_bytes"})
         try:
             return message if read is None else read(message)
         except DecodeError:
-            what = "message: its bytes are none of this method's messages, or a text in it is no UTF-8"
-            raise InvalidInputError(what, reason="MALFORMED_MESSAGE", field="message") from None
+            raise malformed() from None
 
 
 def _unless_encoded(write: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:

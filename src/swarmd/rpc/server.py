@@ -23,7 +23,7 @@ from swarmd.rpc.reflection import add_reflection
 from swarmd.rpc.scheduler_service import SchedulerServicer
 from swarmd.rpc.streams import OpenStreams
 from swarmd.rpc.sturdy import sturdy_server
-from swarmd.rpc.swarm_service import SwarmServicer
+from swarmd.rpc.swarm_service import READERS, SwarmServicer
 from swarmd.rpc.traffic import Connections, RpcLimits, Traffic
 from swarmd.rpc.under_way import CallsUnderWay
 from swarmd.tls import ServerTls
@@ -129,6 +129,7 @@ class Server:
             check=self._registry.refuse_when_starting,
             touch=self._registry.touch,
             under_way=self._under_way,
+            readers=READERS,
         )
         server = sturdy_server([*self._interceptors, keeper], options)
         scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from swarmd._pb.swarm.v1 import swarm_service_pb2 as pb
 from swarmd._pb.swarm.v1 import swarm_service_pb2_grpc
@@ -21,6 +22,10 @@ from swarmd.rpc.listing import list_swarms, list_tasks
 from swarmd.rpc.streams import OpenStreams
 from swarmd.rpc.watch import watch
 from swarmd.wire import from_proto
+from swarmd.wire.chunks import LoadChunk
+
+READERS = {"/swarm.v1.SwarmService/AddTasks": LoadChunk.read}
+"""Methods whose messages are read otherwise than into protobuf's objects."""
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -84,14 +89,14 @@ class SwarmServicer(swarm_service_pb2_grpc.SwarmServiceServicer):
         await self._registry.delete(request.swarm_id, force=request.force)
         return pb.DeleteSwarmResponse()
 
-    async def AddTasks(  # noqa: N802
-        self, request_iterator: AsyncIterator[pb.AddTasksRequest], context: Context
+    async def AddTasks(  # type: ignore[override]  # noqa: N802 - its messages are read by READERS
+        self, request_iterator: AsyncIterator[LoadChunk], context: Context
     ) -> pb.AddTasksResponse:
         """Load chunks as one unit, once for each request_id."""
         self._registry.refuse_when_draining()
         loading = _Loading(self._registry)
-        async for request in self._streams.requests(request_iterator):
-            await loading.take(request)
+        async for chunk in self._streams.requests(request_iterator):
+            await loading.take(chunk)
         await self._streams.confirm_end(context)
         swarm, load = await loading.complete()
         request_id = loading.request_id
@@ -180,26 +185,31 @@ class _Loading:
         self._count = 0
         self.request_id = ""
 
-    async def take(self, request: pb.AddTasksRequest) -> None:
+    async def take(self, chunk: LoadChunk) -> None:
         """One chunk. The first names the swarm; another swarm in a later one is an error."""
-        swarm = self._swarm
+        swarm, request = self._swarm, chunk.others
         if swarm is None:
             swarm = self._swarm = self._registry.get(request.swarm_id)
             self.request_id = request.request_id
         elif request.swarm_id and request.swarm_id != swarm.swarm_id:
             raise from_proto.other_swarm(request.swarm_id, swarm.swarm_id)
-        self._count += len(request.tasks)
+        self._count += len(chunk)
         limit = swarm.limits.max_tasks
         if self._count + swarm.state.task_count > limit and not self.request_id:
             message = f"tasks: more than max_tasks_per_swarm {limit} allows"
             raise LimitExceededError(message, reason="TOO_MANY_TASKS", metadata={"limit": "max_tasks_per_swarm"})
         self._arrays += [from_proto.array(each) for each in request.arrays]
         self._task_resources += [from_proto.task_resources(each) for each in request.task_resources]
-        self._parts += await from_proto.task_columns(request.tasks)
+        try:
+            for part in chunk.parts():
+                self._parts.append(part)
+                await asyncio.sleep(0)
+        except DecodeError:
+            raise from_proto.malformed() from None
 
     async def complete(self) -> tuple[HostedSwarm, Load]:
         """The swarm and all chunks together, joined in another thread: a million tasks take a while."""
         swarm = self._swarm or self._registry.get("")
-        parts = self._parts or [TaskColumns.of([], [], [])]
+        parts, self._parts = self._parts or [TaskColumns.of([], [], [])], []
         tasks = await asyncio.to_thread(TaskColumns.joined, parts)
         return swarm, Load(self._arrays, self._task_resources, tasks)

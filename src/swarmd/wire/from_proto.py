@@ -1,6 +1,5 @@
 """Messages into the core's values. Raises InvalidInputError that names the field; the core checks the rest."""
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import chain
@@ -32,13 +31,11 @@ from swarmd.wire.names import POLICY_FROM_PB, POLICY_TO_PB, RUN_STATUS_FROM_PB, 
 
 MAX_IDS_PER_UPDATE = 100_000
 """One update is one unit that nobody may interrupt: larger ones would hold up everybody else."""
-TASKS_AT_ONCE = 1000
-"""Tasks of a large message that are converted before others get their turn."""
-
-_LOADING_CODES = {0: int(CODE_OF[TaskStatus.REGISTERED])} | {
+LOADING_CODES = {0: int(CODE_OF[TaskStatus.REGISTERED])} | {
     number: int(loading_code(CODE_OF[status])) for number, status in TASK_STATUS_FROM_PB.items()
 }
-_UNKNOWN_CODE = 255
+"""Where a task that is loaded with the status of this number stands."""
+UNKNOWN_CODE = 255
 
 
 def check_size(message: state_pb2.StateUpdate) -> None:
@@ -143,16 +140,8 @@ def task_resources(message: task_pb2.TaskResources) -> TaskResources:
     )
 
 
-async def task_columns(tasks: Sequence[task_pb2.Task]) -> list[TaskColumns]:
-    """Tasks as columns, a part at a time so that a large message holds nobody up."""
-    parts = []
-    for start in range(0, len(tasks), TASKS_AT_ONCE):
-        parts.append(_columns(tasks[start : start + TASKS_AT_ONCE]))
-        await asyncio.sleep(0)
-    return parts
-
-
-def _columns(tasks: Sequence[task_pb2.Task]) -> TaskColumns:
+def columns_of_messages(tasks: Sequence[task_pb2.Task]) -> TaskColumns:
+    """Tasks as columns. `wire/tasks.py` reads them from the bytes of a load, many times as fast."""
     scale_sets = ScaleSets()
     scales = [scale_sets.place(dict(task.resource_scales)) if task.resource_scales else 0 for task in tasks]
     upstreams = [task.upstream_task_ids for task in tasks]
@@ -164,7 +153,7 @@ def _columns(tasks: Sequence[task_pb2.Task]) -> TaskColumns:
         upstream_ids=list(chain.from_iterable(upstreams)),
         priorities=[task.priority for task in tasks],
         max_attempts=[task.max_attempts or _unset_attempts(task) for task in tasks],
-        statuses=[_LOADING_CODES.get(task.status, _UNKNOWN_CODE) for task in tasks],
+        statuses=[LOADING_CODES.get(task.status, UNKNOWN_CODE) for task in tasks],
         attempts=[task.attempt for task in tasks],
         failed_attempts=[task.failed_attempts for task in tasks],
         names=[task.name for task in tasks],
@@ -186,6 +175,12 @@ def selector(message: task_pb2.TaskSelector) -> Selector:
         statuses=statuses(message.statuses, "selector.statuses"),
         everything=message.all,
     )
+
+
+def malformed() -> InvalidInputError:
+    """The error for bytes that protobuf cannot read."""
+    what = "message: its bytes are none of this method's messages, or a text in it is no UTF-8"
+    return InvalidInputError(what, reason="MALFORMED_MESSAGE", field="message")
 
 
 def check_swarm(message: swarm_pb2.Swarm, texts: TextLimits) -> None:

@@ -1,0 +1,1 @@
+"""Tests of `swarmd.wire`: messages as the core's values."""
