@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from swarmd.core.batch import Batch
 from swarmd.core.state import SwarmState
-from swarmd.core.update import StateUpdate
+from swarmd.core.update import StateUpdate, TaskStatuses
 
 
 class BatchBook(Protocol):
@@ -15,10 +15,10 @@ class BatchBook(Protocol):
     async def take(self, most: int, size: int, request_id: str) -> list[Batch]:
         """Reserve up to `most` batches of up to `size` tasks; on return nobody else ever gets them."""
 
-    def tell(self, update: StateUpdate) -> "asyncio.Future[Any]":
+    def tell(self, statuses: TaskStatuses) -> "asyncio.Future[Any]":
         """Some of what an engine said of a batch; the rest comes later."""
 
-    def conclude(self, batch: Batch, update: StateUpdate, returned_ids: list[int]) -> "asyncio.Future[Any]":
+    def conclude(self, batch: Batch, statuses: TaskStatuses, returned_ids: list[int]) -> "asyncio.Future[Any]":
         """All that an engine said of a batch: it is open no more, and these tasks of it are ready again."""
 
     def doubt(self, batch: Batch, why: str) -> "asyncio.Future[Any]":
@@ -44,18 +44,18 @@ class DirectBook:
     async def take(self, most: int, size: int, request_id: str) -> list[Batch]:
         return self._state.take_batches(most, size, request_id=request_id, at=self._clock())
 
-    def tell(self, update: StateUpdate) -> "asyncio.Future[Any]":
-        if self._apply is not None and update:
-            self._apply(update)
+    def tell(self, statuses: TaskStatuses) -> "asyncio.Future[Any]":
+        if self._apply is not None and statuses:
+            self._apply(StateUpdate(statuses))
         return _over()
 
-    def conclude(self, batch: Batch, update: StateUpdate, returned_ids: list[int]) -> "asyncio.Future[Any]":
+    def conclude(self, batch: Batch, statuses: TaskStatuses, returned_ids: list[int]) -> "asyncio.Future[Any]":
         if returned_ids:
             self._state.give_back(batch, returned_ids)
         self._state.settle(batch)
         if returned_ids and self._came_back is not None:
             self._came_back()
-        return self.tell(update)
+        return self.tell(statuses)
 
     def doubt(self, batch: Batch, why: str) -> "asyncio.Future[Any]":
         self._state.doubt(batch, why)

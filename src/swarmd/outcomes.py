@@ -14,6 +14,8 @@ from swarmd.core.status import TaskStatus
 from swarmd.core.update import StateUpdate, StatusGroup, TaskStatuses
 from swarmd.gateways.contract import FindOutcome, OutcomeUnknownError, QueueOutcome, Refusal
 
+_QUEUED = TaskStatus.QUEUED  # bound once: this Python looks a member of an enum up anew each time
+
 
 @dataclass
 class TickUpdate(StateUpdate):
@@ -29,10 +31,12 @@ class TickUpdate(StateUpdate):
 class Outcomes:
     """Outcomes of calls, collected for the answer of a tick."""
 
+    __slots__ = ("batches", "groups", "results")
+
     def __init__(self, results: list[BatchResult] | None = None) -> None:
         self.results = results or []
         self.batches: list[Batch] = []
-        self.groups = TaskStatuses().groups
+        self.groups: list[StatusGroup] = []
 
     def add(self, other: "Outcomes") -> None:
         self.results += other.results
@@ -45,13 +49,11 @@ class Outcomes:
 
     def as_update(self, *, timed_out: bool) -> TickUpdate:
         """All QUEUED tasks as one group, the rest as they are."""
-        queued = [group for group in self.groups if group.status is TaskStatus.QUEUED]
-        statuses = TaskStatuses([group for group in self.groups if group.status is not TaskStatus.QUEUED])
+        queued = [group for group in self.groups if group.status is _QUEUED]
+        statuses = TaskStatuses([group for group in self.groups if group.status is not _QUEUED])
         if queued:
             fences = [group.attempts for group in queued if group.attempts is not None]
-            statuses.add(
-                TaskStatus.QUEUED, np.concatenate([group.task_ids for group in queued]), np.concatenate(fences)
-            )
+            statuses.add(_QUEUED, np.concatenate([group.task_ids for group in queued]), np.concatenate(fences))
         return TickUpdate(statuses, batch_results=self.results, batches=self.batches, timed_out=timed_out)
 
 
@@ -67,9 +69,9 @@ def decision_of(batch: Batch, answer: QueueOutcome | FindOutcome) -> Decision:
         raise OutcomeUnknownError(f"the gateway's answer cannot be read: {described(error)}") from error
 
 
-def _all_taken(batch: Batch) -> Decision:
+def all_taken(batch: Batch) -> Decision:
     """The usual outcome."""
-    group = StatusGroup(TaskStatus.QUEUED, batch.task_ids, batch.attempts)
+    group = StatusGroup(_QUEUED, batch.task_ids, batch.attempts)
     outcome = Outcomes([BatchResult(TaskStatuses([group]), len(batch), batch.array_id, batch.batch_id)])
     outcome.batches.append(batch)
     outcome.groups.append(group)
@@ -79,7 +81,7 @@ def _all_taken(batch: Batch) -> Decision:
 def outcome_of(batch: Batch, refusals: Sequence[Refusal]) -> Decision:
     """What it means that the engine took all of a batch but these tasks."""
     if not refusals:
-        return _all_taken(batch)
+        return all_taken(batch)
     outcome, statuses = Outcomes(), TaskStatuses()
     taken = np.ones(len(batch), dtype=np.bool_)
     coming_back: list[int] = []

@@ -23,12 +23,11 @@ from swarmd.gateways.contract import (
     BatchRefusedError,
     Found,
     OutcomeUnknownError,
-    QueueOutcome,
     Refusal,
     ServerGateway,
 )
 from swarmd.observing.subject import BATCH
-from swarmd.outcomes import Decision, Outcomes, TickUpdate, decision_of, described, outcome_of, shortened
+from swarmd.outcomes import Decision, Outcomes, TickUpdate, all_taken, decision_of, described, outcome_of, shortened
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +188,7 @@ class Scheduler:
     def _give_back_refused(self, run: "_Run") -> Awaitable[object]:
         """Only when the tick takes no more: what was refused must not be offered again and again in one tick."""
         run.takes_no_more = True
-        back = [self._book.conclude(batch, StateUpdate(), task_ids) for batch, task_ids in run.refused]
+        back = [self._book.conclude(batch, TaskStatuses(), task_ids) for batch, task_ids in run.refused]
         run.refused.clear()
         return asyncio.gather(*back)
 
@@ -215,6 +214,7 @@ class Scheduler:
         So a call has a task of its own as soon as it waits for anything, and calls that do not wait share one.
         """
         run.worker_is_coming = False
+        myself = asyncio.current_task()
         try:
             while run.waiting:
                 batch = run.waiting.popleft()
@@ -223,7 +223,7 @@ class Scheduler:
                     await self._queue(batch, run)
                 finally:
                     self._one_is_over(run)
-                if _is_being_cancelled():
+                if myself is not None and myself.cancelling():
                     return
         finally:
             self._start_worker(run)
@@ -239,7 +239,8 @@ class Scheduler:
         """One call to the gateway and what follows from its outcome."""
         BATCH.set(batch.batch_id)
         try:
-            decision = decision_of(batch, await self._gateway.queue_batch(batch) or QueueOutcome())
+            answer = await self._gateway.queue_batch(batch)
+            decision = all_taken(batch) if answer is None else decision_of(batch, answer)
         except BatchRefusedError as error:
             await self._refused(batch, run, shortened(str(error)) or "refused by the engine")
         except (OutcomeUnknownError, TimeoutError) as error:
@@ -258,19 +259,19 @@ class Scheduler:
     async def _decided(self, batch: Batch, run: "_Run", decision: "Decision") -> None:
         """The engine decided: its word becomes an update, and what it did not take comes back."""
         outcome, coming_back = decision
-        update = StateUpdate(TaskStatuses(list(outcome.groups)))
+        statuses = TaskStatuses(list(outcome.groups))
         if coming_back and not run.takes_no_more:
             run.refused.append((batch, coming_back))
-            written = self._book.tell(update)
+            written = self._book.tell(statuses)
         else:
-            written = self._book.conclude(batch, update, coming_back)
+            written = self._book.conclude(batch, statuses, coming_back)
         self._tell(run, outcome)
         run.note(written)
         try:
             await written
         except StorageError as error:  # the daemon has ended but for this: the next one finds the batch in doubt
             log.warning("the outcome of batch %s is not written down: %s", batch.batch_id, error.message)
-        if outcome.batches:
+        if outcome.batches and self._gateway.capabilities.can_cancel:
             await self._end_cancelled(batch)
 
     async def _refused(self, batch: Batch, run: "_Run", why: str) -> None:
@@ -325,8 +326,6 @@ class Scheduler:
 
     async def _end_cancelled(self, batch: Batch) -> None:
         """Tasks that were cancelled while their batch was being queued: the engine has them now, so tell it."""
-        if not self._gateway.capabilities.can_cancel:
-            return
         places = self._state.cancelled_in(batch)
         if len(places):
             ids, attempts = batch.task_ids[places].tolist(), batch.attempts[places].tolist()

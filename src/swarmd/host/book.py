@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from swarmd.core.batch import Batch
 from swarmd.core.events import BatchConcluded, BatchDoubted, BatchTaken, Event, Updated
-from swarmd.core.update import StateUpdate
+from swarmd.core.update import StateUpdate, TaskStatuses
 from swarmd.journal.faults import reach
 
 if TYPE_CHECKING:
@@ -67,13 +67,13 @@ class JournaledBook:
             for batch in taking.result():
                 self._submit(BatchConcluded(batch.batch_id, returned_ids=batch.task_ids.tolist()))
 
-    def tell(self, update: StateUpdate) -> "asyncio.Future[Change]":
-        return self._submit(Updated(update))
+    def tell(self, statuses: TaskStatuses) -> "asyncio.Future[Change]":
+        return self._submit(Updated(StateUpdate(statuses)))
 
-    def conclude(self, batch: Batch, update: StateUpdate, returned_ids: list[int]) -> "asyncio.Future[Change]":
+    def conclude(self, batch: Batch, statuses: TaskStatuses, returned_ids: list[int]) -> "asyncio.Future[Change]":
         reach("tick.queued")
         handed_out = self._hands_out and len(returned_ids) < len(batch)
-        return self._submit(BatchConcluded(batch.batch_id, update, returned_ids, handed_out))
+        return self._submit(BatchConcluded(batch.batch_id, StateUpdate(statuses), returned_ids, handed_out))
 
     def doubt(self, batch: Batch, why: str) -> "asyncio.Future[Change]":
         return self._submit(BatchDoubted(batch.batch_id, why))
