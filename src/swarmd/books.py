@@ -12,6 +12,10 @@ from swarmd.core.update import StateUpdate, TaskStatuses
 class BatchBook(Protocol):
     """Where batches come from, and where it is noted what becomes of them. The daemon's writes it down."""
 
+    @property
+    def hands_out(self) -> bool:
+        """Whether what was taken is whoever ticked's already: no engine is called, and its outcome is noted."""
+
     async def take(self, most: int, size: int, request_id: str) -> list[Batch]:
         """Reserve up to `most` batches of up to `size` tasks; on return nobody else ever gets them."""
 
@@ -27,6 +31,8 @@ class BatchBook(Protocol):
 
 class DirectBook:
     """Notes everything in the state at once. Updates are applied by `apply`, or left to the caller of `tick`."""
+
+    hands_out = False
 
     def __init__(
         self,

@@ -155,7 +155,11 @@ class Scheduler:
                 continue
             wanted = min(free, allowance.batches(size))
             batches = await self._taken(wanted, size, request_id)
-            self._start_calls(batches, run)
+            if self._book.hands_out:
+                for batch in batches:
+                    self._tell(run, all_taken(batch)[0])
+            else:
+                self._start_calls(batches, run)
             if len(batches) < wanted:
                 return False
             allowance.spend(batches)

@@ -23,6 +23,7 @@ from swarmd.core.errors import DamagedError
 from swarmd.core.events import (
     BatchConcluded,
     BatchDoubted,
+    BatchesHandedOut,
     BatchTaken,
     Cancelled,
     Configured,
@@ -182,6 +183,15 @@ class Life:
         if batch is not None:
             self.happens(BatchTaken(batch.batch_id, batch.task_ids, batch.attempts, request_id))
 
+    def hand_out(self, one: int, other: int) -> None:
+        request_id = f"tick {other % 3}" if other % 2 else ""
+        batches = self.swarm.state.take_batches(1 + other % 3, 1 + one % 4, request_id=request_id, at=self.now + 0.25)
+        if batches:
+            ids = np.concatenate([batch.task_ids for batch in batches])
+            attempts = np.concatenate([batch.attempts for batch in batches])
+            names, sizes = [batch.batch_id for batch in batches], [len(batch) for batch in batches]
+            self.happens(BatchesHandedOut(names, sizes, ids, attempts, request_id))
+
     def conclude(self, one: int, other: int) -> None:
         batch = self.batch(one)
         if batch is None:
@@ -201,9 +211,16 @@ class Life:
 
 
 COMMON = ["load", "tell", "fail", "fail", "configure", "cancel", "reset", "take", "take", "conclude", "doubt", "answer"]
-STEPS = [*COMMON, "queues", "fail"]
+STEPS = [*COMMON, "queues", "fail", "hand_out"]
 steps = st.lists(st.tuples(st.sampled_from(STEPS), PICKS, PICKS), max_size=25)
-ITS_END = [("load", 1, 5), ("configure", 2, 2), *[("take", 2, pick) for pick in (1, 2, 1)], ("conclude", 0, 6)]
+ITS_END = [
+    ("load", 1, 5),
+    ("configure", 2, 2),
+    ("hand_out", 2, 1),
+    ("load", 1, 5),
+    *[("take", 2, pick) for pick in (1, 2, 1)],
+    ("conclude", 0, 6),
+]
 A_LONG_LIFE = [
     *(("queues", queue, limit) for queue, limit in ((0, 2), (1, 1), (2, 2))),
     *((step, pick * 3, pick + 2) for pick, step in enumerate(COMMON * 3)),

@@ -63,6 +63,7 @@ KINDS: dict[str, int] = {
     "Reset": 1,
     "BatchTaken": 3,
     "BatchConcluded": 2,
+    "BatchesHandedOut": 1,
     "TickAnswered": 1,
 }
 """Of the commits with such an event, the one in which the daemon dies and after which it dies."""

@@ -166,7 +166,7 @@ async def test_who_waits_for_work_hears_of_tasks_that_came_back(tmp_path):
 
 async def test_a_tick_repeated_after_trouble_is_given_its_batches(tmp_path):
     """They were taken, their outcome could not be written at first, and the same request comes as soon as it can."""
-    async with world(tmp_path, Engine(hands_out=True)) as here:
+    async with world(tmp_path) as here:
         swarm = await here.swarm()
         slowed(swarm, fails=[2])
         with pytest.raises(StorageError):
@@ -178,6 +178,45 @@ async def test_a_tick_repeated_after_trouble_is_given_its_batches(tmp_path):
             await asyncio.sleep(0)
         assert [batch.task_ids.tolist() for batch in answer.update.batches] == [[1, 2, 3]]
         assert len(here.engine.batches) == 1
+
+
+async def test_a_tick_that_hands_out_what_cannot_be_written_down_hands_out_nothing(tmp_path):
+    async with world(tmp_path, Engine(hands_out=True)) as here:
+        swarm = await here.swarm(tasks=1200)
+        revision = swarm.state.revision
+        slowed(swarm, fails=[1])
+        with pytest.raises(StorageError):
+            await swarm.tick(None, None, "r")
+        assert (swarm.state.ready_count, swarm.state.active_count, swarm.state.revision) == (1200, 0, revision)
+        assert not swarm.state.open_batches
+        await settled(lambda: swarm.journal.trouble is None, "the end of the trouble")
+        answer = await swarm.tick(None, None, "r")
+        assert [len(batch) for batch in answer.update.batches] == [500, 500, 200]
+        assert swarm.state.task(1).attempt == 1
+
+
+async def test_batches_are_handed_out_as_one_change_and_outlive_the_daemon(tmp_path):
+    async with world(tmp_path, Engine(hands_out=True)) as here:
+        swarm = await here.swarm(tasks=1200)
+        revision = swarm.state.revision
+        answer = await swarm.tick(None, None)
+        assert swarm.state.revision == revision + 1
+        assert [str(status) for status in set(answer.update.task_statuses.values())] == ["Q"]
+        assert here.engine.batches == [], "there is no engine to be called"
+    async with world(tmp_path, Engine(hands_out=True)) as here:
+        state = here.registry.get("s").state
+        assert [len(each.batch) for each in state.reservations.handed_out.values()] == [500, 500, 200]
+        assert state.counts().queued == 1200
+
+
+async def test_batches_that_were_being_handed_out_to_somebody_who_gave_up_are_ready_again(tmp_path):
+    async with world(tmp_path, Engine(hands_out=True)) as here:
+        swarm = await here.swarm()
+        slowed(swarm)
+        await given_up(swarm.iterate(-1), SLOW / 2)
+        await settled(lambda: swarm.state.revision >= 3 and swarm.state.ready_count == 3, "what comes back")
+        answer = await swarm.tick(None, None)
+        assert [batch.attempts.tolist() for batch in answer.update.batches] == [[2, 2, 2]]
 
 
 async def test_a_tick_whose_time_is_up_answers_what_is_on_disk(tmp_path):

@@ -9,13 +9,15 @@ import pytest
 
 from swarmd.core.checks import inconsistencies
 from swarmd.core.comparing import differences
-from swarmd.core.events import Created, Event
+from swarmd.core.events import BatchesHandedOut, Created, Event
 from swarmd.core.freezing import freeze
 from swarmd.journal.encoding import decode
 from swarmd.journal.store import SwarmStore
 from tests.journal.record import EXPECTED, FORMATS, RECORDED, account_of, record
 
 VERSIONS = sorted(path.name for path in RECORDED.iterdir())
+LATER = {"0.1.0": {BatchesHandedOut}, "0.1.0-queues": {BatchesHandedOut}}
+"""Kinds of events that a version did not know yet."""
 
 
 def expected(version: str) -> dict[str, Any]:
@@ -72,7 +74,7 @@ def test_a_recorded_journal_is_gone_on_with(version, tmp_path):
 def test_every_kind_of_event_is_recorded(version, tmp_path):
     for kind, but in (("events", set()), ("snapshot", {Created})):
         found = {type(decode(each.event)) for each in copied(version, kind, tmp_path).records()}
-        assert found >= set(get_args(Event)) - but
+        assert found >= set(get_args(Event)) - but - LATER.get(version, set())
 
 
 @pytest.mark.parametrize("version", VERSIONS)

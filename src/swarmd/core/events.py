@@ -130,6 +130,19 @@ class BatchConcluded:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchesHandedOut:
+    """Intent and outcome in one, where no engine is called: batches are reserved, and whoever ticked has them."""
+
+    batch_ids: Sequence[str]
+    sizes: Sequence[int]
+    """How many tasks each of them has."""
+    task_ids: Int64s
+    """Those of the first batch, then those of the second, and so on."""
+    attempts: Int32s
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class BatchDoubted:
     """Nobody knows what became of a batch."""
 
@@ -156,6 +169,7 @@ Event = (
     | Reset
     | BatchTaken
     | BatchConcluded
+    | BatchesHandedOut
     | BatchDoubted
     | TickAnswered
 )

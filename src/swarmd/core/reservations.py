@@ -112,6 +112,29 @@ class Reservations:
         picked = self._picked("", lane, array_row, len(rows), has_room=has_room)._replace(batch_id=batch_id)
         return self._reserve([picked], rows, seqs, request_id, at)[0]
 
+    def taken_or_named(
+        self,
+        batch_ids: Sequence[str],
+        sizes: Sequence[int],
+        task_ids: Int64s,
+        attempts: Int32s,
+        request_id: str,
+        at: float,
+    ) -> list[Batch]:
+        """These batches, which are open already or are reserved now, as `take_named` does it."""
+        if sum(sizes) != len(task_ids) or len(attempts) != len(task_ids) or len(sizes) != len(batch_ids):
+            raise DamagedError("the sizes of batches are not those of their tasks")
+        found: list[Batch] = []
+        end = 0
+        for batch_id, size in zip(batch_ids, sizes, strict=True):
+            start, end = end, end + size
+            known = self.open.get(batch_id)
+            if known is None:
+                found.append(self.take_named(batch_id, task_ids[start:end], attempts[start:end], request_id, at))
+            else:
+                found.append(known.batch)
+        return found
+
     def _picked(self, prefix: str, lane: int, array_row: int, size: int, *, has_room: bool) -> "_Picked":
         """So many tasks of this lane are the next batch. Counts and turns follow at once: they say what comes then."""
         queue = self._table.queue
@@ -169,14 +192,26 @@ class Reservations:
         """Its outcome is known."""
         self.open.pop(batch.batch_id, None)
 
-    def hand_out(self, batch: Batch) -> None:
-        """Its outcome is that whoever ticked has it."""
-        known = self.open.pop(batch.batch_id, None)
-        if known is not None:
-            for batch_id in list(islice(self.handed_out, SWEPT_PER_BATCH)):
-                if not len(self.without_news(self.handed_out[batch_id].batch)):
-                    del self.handed_out[batch_id]
-            self.handed_out[batch.batch_id] = OpenBatch(batch, known.taken_at, request_id=known.request_id)
+    def hand_out(self, batches: Sequence[Batch]) -> None:
+        """Their outcome is that whoever ticked has them."""
+        self._sweep(SWEPT_PER_BATCH * len(batches))
+        for batch in batches:
+            known = self.open.pop(batch.batch_id, None)
+            if known is not None:
+                self.handed_out[batch.batch_id] = OpenBatch(batch, known.taken_at, request_id=known.request_id)
+
+    def _sweep(self, most: int) -> None:
+        """Forget those of the oldest that were handed out of whose tasks all have had news."""
+        known = [each.batch for each in islice(self.handed_out.values(), most)]
+        if not known:
+            return
+        rows = np.concatenate([batch.rows for batch in known])
+        attempts = np.concatenate([batch.attempts for batch in known])
+        starts = np.cumsum([0, *(len(batch) for batch in known[:-1])])
+        waits = (self._table.status[rows] == _QUEUED) & (self._table.attempt[rows] == attempts)
+        for batch, any_waits in zip(known, np.logical_or.reduceat(waits, starts).tolist(), strict=True):
+            if not any_waits:
+                del self.handed_out[batch.batch_id]
 
     def doubt(self, batch: Batch, why: str) -> None:
         """Nobody knows its outcome."""

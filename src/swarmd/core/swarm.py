@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from swarmd.core.applying import resolved_of
+from swarmd.core.applying import resolved_of, resolved_of_all
 from swarmd.core.batch import Batch
 from swarmd.core.change import Change
 from swarmd.core.columns import TaskColumns
@@ -17,6 +17,7 @@ from swarmd.core.errors import DamagedError
 from swarmd.core.events import (
     BatchConcluded,
     BatchDoubted,
+    BatchesHandedOut,
     BatchTaken,
     Cancelled,
     Configured,
@@ -31,6 +32,8 @@ from swarmd.core.events import (
 from swarmd.core.loading import Load, plan_load
 from swarmd.core.selecting import select
 from swarmd.core.state import SwarmState
+from swarmd.core.status import TaskStatus
+from swarmd.core.update import StateUpdate, StatusGroup, TaskStatuses
 
 REMEMBERED_REQUESTS = 10_000
 REMEMBERED_ANSWER_BYTES = 64 * 1024 * 1024
@@ -187,15 +190,14 @@ class Swarm:
 
     def _batch_concluded(self, event: BatchConcluded, at: float) -> Change:
         """News may have reached every task of a batch in doubt, and so have closed it: then this comes late."""
-        while len(self.unanswered) > UNANSWERED_TICKS:  # here and not when it is taken: that may be undone
-            del self.unanswered[next(iter(self.unanswered))]
+        self._forget_unanswered()  # here and not when it is taken: that may be undone
         came_back = 0
         known = self.state.open_batches.get(event.batch_id)
         if known is not None:
             if event.returned_ids:
                 came_back = self.state.give_back(known.batch, event.returned_ids)
             if event.handed_out:
-                self.state.reservations.hand_out(known.batch)
+                self.state.reservations.hand_out([known.batch])
             else:
                 self.state.settle(known.batch)
         resolved = None if known is None else resolved_of(known.batch, event.update)
@@ -205,6 +207,22 @@ class Swarm:
             change = self.state.apply_resolved(event.update, resolved, at=at)
         change.newly_ready_count += came_back
         return change
+
+    def _batches_handed_out(self, event: BatchesHandedOut, at: float) -> Change:
+        """One change for all of them: nothing has happened to their tasks since they were reserved."""
+        batches = self.state.reservations.taken_or_named(
+            event.batch_ids, event.sizes, event.task_ids, event.attempts, event.request_id, at
+        )
+        if event.request_id:
+            self.unanswered.setdefault(event.request_id, []).extend(batches)
+            self._forget_unanswered()
+        self.state.reservations.hand_out(batches)
+        update = StateUpdate(TaskStatuses([StatusGroup(TaskStatus.QUEUED, event.task_ids, event.attempts)]))
+        return self.state.apply_resolved(update, resolved_of_all(batches, update), at=at)
+
+    def _forget_unanswered(self) -> None:
+        while len(self.unanswered) > UNANSWERED_TICKS:
+            del self.unanswered[next(iter(self.unanswered))]
 
     def _batch_doubted(self, event: BatchDoubted, at: float) -> Change:
         known = self.state.open_batches.get(event.batch_id)
@@ -237,6 +255,7 @@ class Swarm:
         Reset: _reset,
         BatchTaken: _batch_taken,
         BatchConcluded: _batch_concluded,
+        BatchesHandedOut: _batches_handed_out,
         BatchDoubted: _batch_doubted,
         TickAnswered: _tick_answered,
     }

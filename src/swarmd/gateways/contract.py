@@ -80,7 +80,7 @@ class Capabilities:
     can_cancel: bool = False
     """`cancel_tasks` reaches tasks that the engine has."""
     hands_out: bool = False
-    """The caller of Tick runs the batches (the pull gateway)."""
+    """The caller of Tick runs the batches (the pull gateway): the daemon hands them out and calls no `queue_batch`."""
 
 
 @dataclass(frozen=True, slots=True)

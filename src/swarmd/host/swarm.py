@@ -5,7 +5,7 @@ import contextlib
 import gc
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from swarmd.core.errors import FailedPreconditionError, LimitExceededError, Swar
 from swarmd.core.events import (
     BatchConcluded,
     BatchDoubted,
+    BatchesHandedOut,
     Cancelled,
     Configured,
     Event,
@@ -35,11 +36,11 @@ from swarmd.core.swarm import LoadAnswer, Swarm
 from swarmd.core.update import StateUpdate, TaskStatuses
 from swarmd.gateways.contract import ServerGateway
 from swarmd.host.autopilot import Autopilot
-from swarmd.host.book import JournaledBook
+from swarmd.host.book import HandingOutBook, JournaledBook
 from swarmd.host.engine import EngineSide
 from swarmd.host.feed import DELETED, DRAINING, MAX_BEHIND_BYTES, Closing, Feed
 from swarmd.host.requests import RequestLog, to_its_end
-from swarmd.host.ticks import TickAnswer, answer_again
+from swarmd.host.ticks import TickAnswer, answer_again, unless_in_trouble
 from swarmd.journal.contract import Journal, MemoryJournal
 from swarmd.journal.encoding import encode
 from swarmd.journal.faults import reach
@@ -111,10 +112,7 @@ class HostedSwarm:
         self.limits = limits or HostLimits()
         self._observer = observer
         self._clock = clock
-        hands_out = gateway.capabilities.hands_out
-        book = JournaledBook(swarm, self.journal, self._note, clock, hands_out=hands_out, came_back=self.wake)
-        in_flight = HANDED_OUT_AT_ONCE if hands_out else self.limits.max_in_flight
-        self.scheduler = Scheduler(gateway, self.state, max_in_flight=in_flight, book=book)
+        self.scheduler = self._made_scheduler()
         self.feed = feed or Feed(max_watchers=self.limits.max_watchers, max_behind_bytes=self.limits.max_queued_bytes)
         self.ticks: RequestLog[bytes] = RequestLog(self._answered_tick)
         self.loads: RequestLog[LoadAnswer] = RequestLog(self._answered_load)
@@ -122,6 +120,14 @@ class HostedSwarm:
         self._waiting: set[asyncio.Future[None]] = set()
         self._draining = False
         self._autopilot = Autopilot(self)
+
+    def _made_scheduler(self) -> Scheduler:
+        swarm, journal, in_flight = self.swarm, self.journal, self.limits.max_in_flight
+        if not self.gateway.capabilities.hands_out:
+            book = JournaledBook(swarm, journal, self._note, self._clock, came_back=self.wake)
+            return Scheduler(self.gateway, self.state, max_in_flight=in_flight, book=book)
+        handing = HandingOutBook(swarm, journal, self._note, self._clock, came_back=self.wake, apply=self._hand_out)
+        return Scheduler(self.gateway, self.state, max_in_flight=HANDED_OUT_AT_ONCE, book=handing)
 
     @property
     def settings(self) -> SwarmSettings:
@@ -215,6 +221,12 @@ class HostedSwarm:
 
     def _apply(self, event: Event, at: float) -> Change:
         return self._publish(self.swarm.apply(event, at))
+
+    def _hand_out(self, event: Event, at: float) -> Change:
+        if isinstance(event, BatchesHandedOut):
+            for size in event.sizes:
+                self._observer.batch_over(self.gateway.name, "queued", size, 0)
+        return self._apply(event, at)
 
     async def load(self, load: Load, request_id: str = "", asked: str = "") -> LoadAnswer:
         """Add arrays, resources and tasks as one unit. Checked in another thread; other swarms go on meanwhile."""
@@ -335,7 +347,7 @@ class HostedSwarm:
         most = TICK_TASKS // max(1, min(self.scheduler.MAX_BATCH_SIZE, self.gateway.capabilities.largest_batch))
         bounded, seconds = min(max_batches or most, most), -1 if timeout is None else timeout
         most_bytes = FULL_ANSWER_BYTES if full else None
-        update = await self._unless_in_trouble(self.iterate(seconds, bounded, request_id, most_bytes))
+        update = await unless_in_trouble(self.journal, self.iterate(seconds, bounded, request_id, most_bytes))
         self.wake()
         return TickAnswer(update, self.state.ready_count, self.state.revision)
 
@@ -353,22 +365,6 @@ class HostedSwarm:
         batches = self.swarm.unanswered.get(request_id, ())
         known = (self.state.open_batches.get(batch.batch_id) for batch in batches)
         return not self._draining and any(each is not None and not each.in_doubt for each in known)
-
-    async def _unless_in_trouble(self, ticking: Coroutine[None, None, TickUpdate]) -> TickUpdate:
-        """What was queued waits in the journal until it can be written; whoever ticked does not wait so long."""
-        tick = asyncio.ensure_future(ticking)
-        trouble = asyncio.ensure_future(self.journal.in_trouble.wait())
-        try:
-            await asyncio.wait((tick, trouble), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            trouble.cancel()
-            if not tick.done():
-                tick.cancel()
-        if not tick.done():
-            await asyncio.wait((tick,))
-        if tick.cancelled() and self.journal.trouble is not None:
-            raise self.journal.trouble
-        return tick.result()
 
     async def remember_tick(self, request_id: str, asked: str, answer: bytes) -> bytes:
         """Keep the answer of a tick for the one who asks again; it may be given when this returns."""

@@ -1,5 +1,7 @@
 """What a tick answers, also when the daemon that took its batches ended before it could say so."""
 
+import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +10,7 @@ from swarmd.core.batch import Batch, BatchResult
 from swarmd.core.status import Code, TaskStatus
 from swarmd.core.swarm import Swarm
 from swarmd.core.update import TaskStatuses
+from swarmd.journal.contract import Journal
 from swarmd.outcomes import TickUpdate
 
 
@@ -48,3 +51,23 @@ def _what_became_of(swarm: Swarm, batch: Batch) -> tuple[BatchResult, bool]:
     if len(taken) < len(batch):
         statuses.add(TaskStatus.REGISTERED, batch.task_ids[came_back])
     return BatchResult(statuses, len(batch), batch.array_id, batch.batch_id), bool(len(taken))
+
+
+async def unless_in_trouble(journal: Journal, ticking: Coroutine[None, None, TickUpdate]) -> TickUpdate:
+    """What was queued waits in the journal until it can be written; whoever ticked does not wait so long.
+
+    Raises the journal's trouble.
+    """
+    tick = asyncio.ensure_future(ticking)
+    trouble = asyncio.ensure_future(journal.in_trouble.wait())
+    try:
+        await asyncio.wait((tick, trouble), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        trouble.cancel()
+        if not tick.done():
+            tick.cancel()
+    if not tick.done():
+        await asyncio.wait((tick,))
+    if tick.cancelled() and journal.trouble is not None:
+        raise journal.trouble
+    return tick.result()

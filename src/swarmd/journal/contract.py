@@ -45,12 +45,16 @@ class Journal(Protocol):
         """
 
     def reserve(
-        self, take: Callable[[], Sequence[tuple[Event, T]]], undo: Callable[[T], None], at: float
+        self,
+        take: Callable[[], Sequence[tuple[Event, T]]],
+        undo: Callable[[T], None],
+        at: float,
+        apply: Callable[[Event], object] | None = None,
     ) -> "asyncio.Future[list[T]]":
         """Let `take` change the swarm when nothing that was written waits to be applied, and write down what it did.
 
-        Done with what it took, when that is on disk. Fails with StorageError when it cannot be; then everything was
-        undone, the last first.
+        Done with what it took, when that is on disk and each event was given to `apply`. Fails with StorageError when
+        it cannot be; then everything was undone, the last first.
         """
 
     def without_snapshots(self) -> "contextlib.AbstractContextManager[None]":
@@ -91,11 +95,19 @@ class MemoryJournal:
         return done
 
     def reserve(
-        self, take: Callable[[], Sequence[tuple[Event, T]]], undo: Callable[[T], None], at: float
+        self,
+        take: Callable[[], Sequence[tuple[Event, T]]],
+        undo: Callable[[T], None],
+        at: float,
+        apply: Callable[[Event], object] | None = None,
     ) -> "asyncio.Future[list[T]]":
         del undo, at
         done: asyncio.Future[list[T]] = asyncio.get_running_loop().create_future()
-        done.set_result([taken for _, taken in take()])
+        taken = take()
+        if apply is not None:
+            for event, _ in taken:
+                apply(event)
+        done.set_result([what for _, what in taken])
         return done
 
     @contextlib.contextmanager

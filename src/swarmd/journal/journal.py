@@ -77,10 +77,16 @@ class _Reservation:
     undo: Callable[[Any], None]
     at: float
     done: "asyncio.Future[list[Any]]"
+    apply: Callable[[Event], object]
 
 
-def _nothing() -> None:
-    return
+def _nothing(event: Event) -> None:
+    del event
+
+
+def _then(work: Callable[[], object], result: T) -> T:
+    work()
+    return result
 
 
 class SwarmJournal:
@@ -160,13 +166,17 @@ class SwarmJournal:
         return done
 
     def reserve(
-        self, take: Callable[[], Sequence[tuple[Event, T]]], undo: Callable[[T], None], at: float
+        self,
+        take: Callable[[], Sequence[tuple[Event, T]]],
+        undo: Callable[[T], None],
+        at: float,
+        apply: Callable[[Event], object] | None = None,
     ) -> "asyncio.Future[list[T]]":
         done: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         if self._closing or self.trouble is not None:
             done.set_exception(self._refusal())
         else:
-            self._reservations.append(_Reservation(take, undo, at, done))
+            self._reservations.append(_Reservation(take, undo, at, done, apply or _nothing))
             self._wake.set()
         return done
 
@@ -245,10 +255,18 @@ class SwarmJournal:
             return []
         loop = asyncio.get_running_loop()
         entries = [
-            _Entry(wanted.at, encode(event), _nothing, partial(wanted.undo, what), False, loop.create_future())
+            _Entry(
+                wanted.at,
+                encode(event),
+                partial(wanted.apply, event),
+                partial(wanted.undo, what),
+                False,
+                loop.create_future(),
+            )
             for event, what in taken
         ]
-        entries[-1].apply, entries[-1].done = lambda: whole, wanted.done
+        last = entries[-1]
+        last.apply, last.done = partial(_then, last.apply, whole), wanted.done
         return entries
 
     def _next_group(self) -> list[_Entry]:

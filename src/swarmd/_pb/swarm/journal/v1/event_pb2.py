@@ -28,7 +28,7 @@ from swarmd._pb.swarm.v1 import swarm_pb2 as swarm_dot_v1_dot_swarm__pb2
 from swarmd._pb.swarm.v1 import task_pb2 as swarm_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cswarm/journal/v1/event.proto\x12\x10swarm.journal.v1\x1a\x14swarm/v1/array.proto\x1a\x14swarm/v1/state.proto\x1a\x14swarm/v1/swarm.proto\x1a\x13swarm/v1/task.proto\"\xbd\x04\n\x05\x45vent\x12,\n\x07\x63reated\x18\x01 \x01(\x0b\x32\x19.swarm.journal.v1.CreatedH\x00\x12/\n\tload_part\x18\x02 \x01(\x0b\x32\x1a.swarm.journal.v1.LoadPartH\x00\x12*\n\x06loaded\x18\x03 \x01(\x0b\x32\x18.swarm.journal.v1.LoadedH\x00\x12,\n\x07updated\x18\x04 \x01(\x0b\x32\x19.swarm.journal.v1.UpdatedH\x00\x12\x32\n\nconfigured\x18\x05 \x01(\x0b\x32\x1c.swarm.journal.v1.ConfiguredH\x00\x12\x30\n\tcancelled\x18\x06 \x01(\x0b\x32\x1b.swarm.journal.v1.CancelledH\x00\x12(\n\x05reset\x18\x07 \x01(\x0b\x32\x17.swarm.journal.v1.ResetH\x00\x12\x33\n\x0b\x62\x61tch_taken\x18\x08 \x01(\x0b\x32\x1c.swarm.journal.v1.BatchTakenH\x00\x12;\n\x0f\x62\x61tch_concluded\x18\t \x01(\x0b\x32 .swarm.journal.v1.BatchConcludedH\x00\x12\x37\n\rbatch_doubted\x18\n \x01(\x0b\x32\x1e.swarm.journal.v1.BatchDoubtedH\x00\x12\x37\n\rtick_answered\x18\x0b \x01(\x0b\x32\x1e.swarm.journal.v1.TickAnsweredH\x00\x42\x07\n\x05\x65vent\"[\n\x07\x43reated\x12\x1e\n\x05swarm\x18\x01 \x01(\x0b\x32\x0f.swarm.v1.Swarm\x12\r\n\x05token\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\r\n\x05\x61sked\x18\x04 \x01(\t\"I\n\x08LoadPart\x12\x0f\n\x07load_id\x18\x01 \x01(\t\x12,\n\x05tasks\x18\x02 \x01(\x0b\x32\x1d.swarm.journal.v1.TaskColumns\"\x81\x03\n\x0bTaskColumns\x12\x10\n\x08task_ids\x18\x01 \x01(\x0c\x12\x11\n\tarray_ids\x18\x02 \x01(\x0c\x12\x1a\n\x12task_resources_ids\x18\x03 \x01(\x0c\x12\x17\n\x0fupstream_counts\x18\x04 \x01(\x0c\x12\x14\n\x0cupstream_ids\x18\x05 \x01(\x0c\x12\x12\n\npriorities\x18\x06 \x01(\x0c\x12\x14\n\x0cmax_attempts\x18\x07 \x01(\x0c\x12\x10\n\x08statuses\x18\x08 \x01(\x0c\x12\x10\n\x08\x61ttempts\x18\t \x01(\x0c\x12\x17\n\x0f\x66\x61iled_attempts\x18\n \x01(\x0c\x12+\n\x05names\x18\x0b \x01(\x0b\x32\x1c.swarm.journal.v1.TextColumn\x12.\n\x08\x63ommands\x18\x0c \x01(\x0b\x32\x1c.swarm.journal.v1.TextColumn\x12\x0e\n\x06scales\x18\r \x01(\x0c\x12.\n\nscale_sets\x18\x0e \x03(\x0b\x32\x1a.swarm.journal.v1.ScaleSet\"(\n\nTextColumn\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0c\n\x04\x65nds\x18\x02 \x01(\x0c\"q\n\x08ScaleSet\x12\x36\n\x06scales\x18\x01 \x03(\x0b\x32&.swarm.journal.v1.ScaleSet.ScalesEntry\x1a-\n\x0bScalesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x8e\x01\n\x06Loaded\x12\x0f\n\x07load_id\x18\x01 \x01(\t\x12\x1f\n\x06\x61rrays\x18\x02 \x03(\x0b\x32\x0f.swarm.v1.Array\x12/\n\x0etask_resources\x18\x03 \x03(\x0b\x32\x17.swarm.v1.TaskResources\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\r\n\x05\x61sked\x18\x05 \x01(\t\"0\n\x07Updated\x12%\n\x06update\x18\x01 \x01(\x0b\x32\x15.swarm.v1.StateUpdate\"\xcb\x01\n\nConfigured\x12\x13\n\x06paused\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x16\n\tfail_fast\x18\x02 \x01(\x08H\x01\x88\x01\x01\x12\x16\n\tautopilot\x18\x03 \x01(\x08H\x02\x88\x01\x01\x12\x19\n\x0c\x64isplay_name\x18\x04 \x01(\tH\x03\x88\x01\x01\x12%\n\x06update\x18\x05 \x01(\x0b\x32\x15.swarm.v1.StateUpdateB\t\n\x07_pausedB\x0c\n\n_fail_fastB\x0c\n\n_autopilotB\x0f\n\r_display_name\"E\n\tCancelled\x12(\n\x08selector\x18\x01 \x01(\x0b\x32\x16.swarm.v1.TaskSelector\x12\x0e\n\x06reason\x18\x02 \x01(\t\"^\n\x05Reset\x12(\n\x08selector\x18\x01 \x01(\x0b\x32\x16.swarm.v1.TaskSelector\x12\x1b\n\x13include_downstreams\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"V\n\nBatchTaken\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12\x10\n\x08task_ids\x18\x02 \x03(\x03\x12\x10\n\x08\x61ttempts\x18\x03 \x03(\x05\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"x\n\x0e\x42\x61tchConcluded\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12%\n\x06update\x18\x02 \x01(\x0b\x32\x15.swarm.v1.StateUpdate\x12\x19\n\x11returned_task_ids\x18\x03 \x03(\x03\x12\x12\n\nhanded_out\x18\x04 \x01(\x08\"-\n\x0c\x42\x61tchDoubted\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\"A\n\x0cTickAnswered\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x61sked\x18\x02 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x03 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cswarm/journal/v1/event.proto\x12\x10swarm.journal.v1\x1a\x14swarm/v1/array.proto\x1a\x14swarm/v1/state.proto\x1a\x14swarm/v1/swarm.proto\x1a\x13swarm/v1/task.proto\"\xff\x04\n\x05\x45vent\x12,\n\x07\x63reated\x18\x01 \x01(\x0b\x32\x19.swarm.journal.v1.CreatedH\x00\x12/\n\tload_part\x18\x02 \x01(\x0b\x32\x1a.swarm.journal.v1.LoadPartH\x00\x12*\n\x06loaded\x18\x03 \x01(\x0b\x32\x18.swarm.journal.v1.LoadedH\x00\x12,\n\x07updated\x18\x04 \x01(\x0b\x32\x19.swarm.journal.v1.UpdatedH\x00\x12\x32\n\nconfigured\x18\x05 \x01(\x0b\x32\x1c.swarm.journal.v1.ConfiguredH\x00\x12\x30\n\tcancelled\x18\x06 \x01(\x0b\x32\x1b.swarm.journal.v1.CancelledH\x00\x12(\n\x05reset\x18\x07 \x01(\x0b\x32\x17.swarm.journal.v1.ResetH\x00\x12\x33\n\x0b\x62\x61tch_taken\x18\x08 \x01(\x0b\x32\x1c.swarm.journal.v1.BatchTakenH\x00\x12;\n\x0f\x62\x61tch_concluded\x18\t \x01(\x0b\x32 .swarm.journal.v1.BatchConcludedH\x00\x12\x37\n\rbatch_doubted\x18\n \x01(\x0b\x32\x1e.swarm.journal.v1.BatchDoubtedH\x00\x12\x37\n\rtick_answered\x18\x0b \x01(\x0b\x32\x1e.swarm.journal.v1.TickAnsweredH\x00\x12@\n\x12\x62\x61tches_handed_out\x18\x0c \x01(\x0b\x32\".swarm.journal.v1.BatchesHandedOutH\x00\x42\x07\n\x05\x65vent\"[\n\x07\x43reated\x12\x1e\n\x05swarm\x18\x01 \x01(\x0b\x32\x0f.swarm.v1.Swarm\x12\r\n\x05token\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\r\n\x05\x61sked\x18\x04 \x01(\t\"I\n\x08LoadPart\x12\x0f\n\x07load_id\x18\x01 \x01(\t\x12,\n\x05tasks\x18\x02 \x01(\x0b\x32\x1d.swarm.journal.v1.TaskColumns\"\x81\x03\n\x0bTaskColumns\x12\x10\n\x08task_ids\x18\x01 \x01(\x0c\x12\x11\n\tarray_ids\x18\x02 \x01(\x0c\x12\x1a\n\x12task_resources_ids\x18\x03 \x01(\x0c\x12\x17\n\x0fupstream_counts\x18\x04 \x01(\x0c\x12\x14\n\x0cupstream_ids\x18\x05 \x01(\x0c\x12\x12\n\npriorities\x18\x06 \x01(\x0c\x12\x14\n\x0cmax_attempts\x18\x07 \x01(\x0c\x12\x10\n\x08statuses\x18\x08 \x01(\x0c\x12\x10\n\x08\x61ttempts\x18\t \x01(\x0c\x12\x17\n\x0f\x66\x61iled_attempts\x18\n \x01(\x0c\x12+\n\x05names\x18\x0b \x01(\x0b\x32\x1c.swarm.journal.v1.TextColumn\x12.\n\x08\x63ommands\x18\x0c \x01(\x0b\x32\x1c.swarm.journal.v1.TextColumn\x12\x0e\n\x06scales\x18\r \x01(\x0c\x12.\n\nscale_sets\x18\x0e \x03(\x0b\x32\x1a.swarm.journal.v1.ScaleSet\"(\n\nTextColumn\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0c\n\x04\x65nds\x18\x02 \x01(\x0c\"q\n\x08ScaleSet\x12\x36\n\x06scales\x18\x01 \x03(\x0b\x32&.swarm.journal.v1.ScaleSet.ScalesEntry\x1a-\n\x0bScalesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x8e\x01\n\x06Loaded\x12\x0f\n\x07load_id\x18\x01 \x01(\t\x12\x1f\n\x06\x61rrays\x18\x02 \x03(\x0b\x32\x0f.swarm.v1.Array\x12/\n\x0etask_resources\x18\x03 \x03(\x0b\x32\x17.swarm.v1.TaskResources\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\r\n\x05\x61sked\x18\x05 \x01(\t\"0\n\x07Updated\x12%\n\x06update\x18\x01 \x01(\x0b\x32\x15.swarm.v1.StateUpdate\"\xcb\x01\n\nConfigured\x12\x13\n\x06paused\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x16\n\tfail_fast\x18\x02 \x01(\x08H\x01\x88\x01\x01\x12\x16\n\tautopilot\x18\x03 \x01(\x08H\x02\x88\x01\x01\x12\x19\n\x0c\x64isplay_name\x18\x04 \x01(\tH\x03\x88\x01\x01\x12%\n\x06update\x18\x05 \x01(\x0b\x32\x15.swarm.v1.StateUpdateB\t\n\x07_pausedB\x0c\n\n_fail_fastB\x0c\n\n_autopilotB\x0f\n\r_display_name\"E\n\tCancelled\x12(\n\x08selector\x18\x01 \x01(\x0b\x32\x16.swarm.v1.TaskSelector\x12\x0e\n\x06reason\x18\x02 \x01(\t\"^\n\x05Reset\x12(\n\x08selector\x18\x01 \x01(\x0b\x32\x16.swarm.v1.TaskSelector\x12\x1b\n\x13include_downstreams\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"V\n\nBatchTaken\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12\x10\n\x08task_ids\x18\x02 \x03(\x03\x12\x10\n\x08\x61ttempts\x18\x03 \x03(\x05\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"x\n\x0e\x42\x61tchConcluded\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12%\n\x06update\x18\x02 \x01(\x0b\x32\x15.swarm.v1.StateUpdate\x12\x19\n\x11returned_task_ids\x18\x03 \x03(\x03\x12\x12\n\nhanded_out\x18\x04 \x01(\x08\"l\n\x10\x42\x61tchesHandedOut\x12\x11\n\tbatch_ids\x18\x01 \x03(\t\x12\r\n\x05sizes\x18\x02 \x03(\x05\x12\x10\n\x08task_ids\x18\x03 \x03(\x03\x12\x10\n\x08\x61ttempts\x18\x04 \x03(\x05\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"-\n\x0c\x42\x61tchDoubted\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\"A\n\x0cTickAnswered\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x61sked\x18\x02 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x03 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,35 +38,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCALESET_SCALESENTRY']._loaded_options = None
   _globals['_SCALESET_SCALESENTRY']._serialized_options = b'8\001'
   _globals['_EVENT']._serialized_start=138
-  _globals['_EVENT']._serialized_end=711
-  _globals['_CREATED']._serialized_start=713
-  _globals['_CREATED']._serialized_end=804
-  _globals['_LOADPART']._serialized_start=806
-  _globals['_LOADPART']._serialized_end=879
-  _globals['_TASKCOLUMNS']._serialized_start=882
-  _globals['_TASKCOLUMNS']._serialized_end=1267
-  _globals['_TEXTCOLUMN']._serialized_start=1269
-  _globals['_TEXTCOLUMN']._serialized_end=1309
-  _globals['_SCALESET']._serialized_start=1311
-  _globals['_SCALESET']._serialized_end=1424
-  _globals['_SCALESET_SCALESENTRY']._serialized_start=1379
-  _globals['_SCALESET_SCALESENTRY']._serialized_end=1424
-  _globals['_LOADED']._serialized_start=1427
-  _globals['_LOADED']._serialized_end=1569
-  _globals['_UPDATED']._serialized_start=1571
-  _globals['_UPDATED']._serialized_end=1619
-  _globals['_CONFIGURED']._serialized_start=1622
-  _globals['_CONFIGURED']._serialized_end=1825
-  _globals['_CANCELLED']._serialized_start=1827
-  _globals['_CANCELLED']._serialized_end=1896
-  _globals['_RESET']._serialized_start=1898
-  _globals['_RESET']._serialized_end=1992
-  _globals['_BATCHTAKEN']._serialized_start=1994
-  _globals['_BATCHTAKEN']._serialized_end=2080
-  _globals['_BATCHCONCLUDED']._serialized_start=2082
-  _globals['_BATCHCONCLUDED']._serialized_end=2202
-  _globals['_BATCHDOUBTED']._serialized_start=2204
-  _globals['_BATCHDOUBTED']._serialized_end=2249
-  _globals['_TICKANSWERED']._serialized_start=2251
-  _globals['_TICKANSWERED']._serialized_end=2316
+  _globals['_EVENT']._serialized_end=777
+  _globals['_CREATED']._serialized_start=779
+  _globals['_CREATED']._serialized_end=870
+  _globals['_LOADPART']._serialized_start=872
+  _globals['_LOADPART']._serialized_end=945
+  _globals['_TASKCOLUMNS']._serialized_start=948
+  _globals['_TASKCOLUMNS']._serialized_end=1333
+  _globals['_TEXTCOLUMN']._serialized_start=1335
+  _globals['_TEXTCOLUMN']._serialized_end=1375
+  _globals['_SCALESET']._serialized_start=1377
+  _globals['_SCALESET']._serialized_end=1490
+  _globals['_SCALESET_SCALESENTRY']._serialized_start=1445
+  _globals['_SCALESET_SCALESENTRY']._serialized_end=1490
+  _globals['_LOADED']._serialized_start=1493
+  _globals['_LOADED']._serialized_end=1635
+  _globals['_UPDATED']._serialized_start=1637
+  _globals['_UPDATED']._serialized_end=1685
+  _globals['_CONFIGURED']._serialized_start=1688
+  _globals['_CONFIGURED']._serialized_end=1891
+  _globals['_CANCELLED']._serialized_start=1893
+  _globals['_CANCELLED']._serialized_end=1962
+  _globals['_RESET']._serialized_start=1964
+  _globals['_RESET']._serialized_end=2058
+  _globals['_BATCHTAKEN']._serialized_start=2060
+  _globals['_BATCHTAKEN']._serialized_end=2146
+  _globals['_BATCHCONCLUDED']._serialized_start=2148
+  _globals['_BATCHCONCLUDED']._serialized_end=2268
+  _globals['_BATCHESHANDEDOUT']._serialized_start=2270
+  _globals['_BATCHESHANDEDOUT']._serialized_end=2378
+  _globals['_BATCHDOUBTED']._serialized_start=2380
+  _globals['_BATCHDOUBTED']._serialized_end=2425
+  _globals['_TICKANSWERED']._serialized_start=2427
+  _globals['_TICKANSWERED']._serialized_end=2492
 # @@protoc_insertion_point(module_scope)

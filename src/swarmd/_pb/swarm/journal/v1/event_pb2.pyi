@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Event(_message.Message):
-    __slots__ = ("created", "load_part", "loaded", "updated", "configured", "cancelled", "reset", "batch_taken", "batch_concluded", "batch_doubted", "tick_answered")
+    __slots__ = ("created", "load_part", "loaded", "updated", "configured", "cancelled", "reset", "batch_taken", "batch_concluded", "batch_doubted", "tick_answered", "batches_handed_out")
     CREATED_FIELD_NUMBER: _ClassVar[int]
     LOAD_PART_FIELD_NUMBER: _ClassVar[int]
     LOADED_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,7 @@ class Event(_message.Message):
     BATCH_CONCLUDED_FIELD_NUMBER: _ClassVar[int]
     BATCH_DOUBTED_FIELD_NUMBER: _ClassVar[int]
     TICK_ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    BATCHES_HANDED_OUT_FIELD_NUMBER: _ClassVar[int]
     created: Created
     load_part: LoadPart
     loaded: Loaded
@@ -34,7 +35,8 @@ class Event(_message.Message):
     batch_concluded: BatchConcluded
     batch_doubted: BatchDoubted
     tick_answered: TickAnswered
-    def __init__(self, created: _Optional[_Union[Created, _Mapping]] = ..., load_part: _Optional[_Union[LoadPart, _Mapping]] = ..., loaded: _Optional[_Union[Loaded, _Mapping]] = ..., updated: _Optional[_Union[Updated, _Mapping]] = ..., configured: _Optional[_Union[Configured, _Mapping]] = ..., cancelled: _Optional[_Union[Cancelled, _Mapping]] = ..., reset: _Optional[_Union[Reset, _Mapping]] = ..., batch_taken: _Optional[_Union[BatchTaken, _Mapping]] = ..., batch_concluded: _Optional[_Union[BatchConcluded, _Mapping]] = ..., batch_doubted: _Optional[_Union[BatchDoubted, _Mapping]] = ..., tick_answered: _Optional[_Union[TickAnswered, _Mapping]] = ...) -> None: ...
+    batches_handed_out: BatchesHandedOut
+    def __init__(self, created: _Optional[_Union[Created, _Mapping]] = ..., load_part: _Optional[_Union[LoadPart, _Mapping]] = ..., loaded: _Optional[_Union[Loaded, _Mapping]] = ..., updated: _Optional[_Union[Updated, _Mapping]] = ..., configured: _Optional[_Union[Configured, _Mapping]] = ..., cancelled: _Optional[_Union[Cancelled, _Mapping]] = ..., reset: _Optional[_Union[Reset, _Mapping]] = ..., batch_taken: _Optional[_Union[BatchTaken, _Mapping]] = ..., batch_concluded: _Optional[_Union[BatchConcluded, _Mapping]] = ..., batch_doubted: _Optional[_Union[BatchDoubted, _Mapping]] = ..., tick_answered: _Optional[_Union[TickAnswered, _Mapping]] = ..., batches_handed_out: _Optional[_Union[BatchesHandedOut, _Mapping]] = ...) -> None: ...
 
 class Created(_message.Message):
     __slots__ = ("swarm", "token", "request_id", "asked")
@@ -184,6 +186,20 @@ class BatchConcluded(_message.Message):
     returned_task_ids: _containers.RepeatedScalarFieldContainer[int]
     handed_out: bool
     def __init__(self, batch_id: _Optional[str] = ..., update: _Optional[_Union[_state_pb2.StateUpdate, _Mapping]] = ..., returned_task_ids: _Optional[_Iterable[int]] = ..., handed_out: _Optional[bool] = ...) -> None: ...
+
+class BatchesHandedOut(_message.Message):
+    __slots__ = ("batch_ids", "sizes", "task_ids", "attempts", "request_id")
+    BATCH_IDS_FIELD_NUMBER: _ClassVar[int]
+    SIZES_FIELD_NUMBER: _ClassVar[int]
+    TASK_IDS_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    batch_ids: _containers.RepeatedScalarFieldContainer[str]
+    sizes: _containers.RepeatedScalarFieldContainer[int]
+    task_ids: _containers.RepeatedScalarFieldContainer[int]
+    attempts: _containers.RepeatedScalarFieldContainer[int]
+    request_id: str
+    def __init__(self, batch_ids: _Optional[_Iterable[str]] = ..., sizes: _Optional[_Iterable[int]] = ..., task_ids: _Optional[_Iterable[int]] = ..., attempts: _Optional[_Iterable[int]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class BatchDoubted(_message.Message):
     __slots__ = ("batch_id", "why")
