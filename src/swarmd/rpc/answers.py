@@ -12,12 +12,10 @@ from swarmd.core.reservations import OpenBatch
 from swarmd.core.views import Counts, TaskView
 from swarmd.host.registry import Registry
 from swarmd.host.swarm import HostedSwarm
-from swarmd.host.ticks import TickAnswer
 from swarmd.wire import to_proto
 from swarmd.wire.names import OBSTACLE_TO_PB, OUTCOME_TO_PB, POLICY_TO_PB, RUN_STATUS_TO_PB
 
 ARRAYS_AT_ONCE = 500
-BATCHES_AT_ONCE = 20
 MOST_OPEN_BATCHES = 100
 FULL = swarm_pb2.SWARM_VIEW_FULL
 
@@ -108,23 +106,6 @@ def task_as_run(hosted: HostedSwarm, values: TaskView) -> task_pb2.Task:
     if not message.command:
         spec = spec_of(hosted.state.table, hosted.swarm_id, values.row, values.task_id, max(1, values.attempt))
         message.command = spec.command
-    return message
-
-
-async def tick_response(answer: TickAnswer) -> scheduler_pb.TickResponse:
-    """The answer of a tick, its batches with ids and attempts only."""
-    update = answer.update
-    message = scheduler_pb.TickResponse(
-        update=to_proto.state_update(update),
-        timed_out=update.timed_out,
-        ready_to_run_count=answer.ready_count,
-        revision=answer.revision,
-    )
-    for place, result in enumerate(update.batch_results):
-        message.batch_results.append(to_proto.batch_result(result))
-        if place % BATCHES_AT_ONCE == BATCHES_AT_ONCE - 1:
-            await asyncio.sleep(0)
-    message.batches.extend(to_proto.batch(each) for each in update.batches)
     return message
 
 

@@ -17,6 +17,7 @@ from swarmd.host.swarm import HostedSwarm
 from swarmd.rpc import answers
 from swarmd.rpc.errors import to_update_error
 from swarmd.rpc.streams import Messages, OpenStreams, stopping
+from swarmd.rpc.tick_answer import tick_answer
 from swarmd.wire import from_proto, to_proto
 
 UNANSWERED_UPDATES = 64
@@ -46,7 +47,7 @@ class SchedulerServicer(scheduler_service_pb2_grpc.SchedulerServiceServicer):
         async def tick() -> bytes:
             full = request.view == batch_pb2.BATCH_VIEW_FULL
             answer = await swarm.tick(timeout, most, request.request_id, full=full)
-            message = (await answers.tick_response(answer)).SerializeToString()
+            message = await tick_answer(answer)
             return await swarm.remember_tick(request.request_id, asked, message) if request.request_id else message
 
         encoded = await swarm.ticks.once(request.request_id, asked, tick)

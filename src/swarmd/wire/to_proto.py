@@ -6,13 +6,12 @@ from dataclasses import asdict
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from swarmd._pb.swarm.v1 import array_pb2, batch_pb2, state_pb2, swarm_service_pb2, task_pb2
-from swarmd.core.batch import Batch, BatchResult
+from swarmd._pb.swarm.v1 import array_pb2, state_pb2, swarm_service_pb2, task_pb2
 from swarmd.core.change import Change
 from swarmd.core.history import AttemptRecord
 from swarmd.core.model import Array, QueueLimits, TaskResources
 from swarmd.core.status import RunStatus
-from swarmd.core.update import StateUpdate, StatusGroup, TaskStatuses
+from swarmd.core.update import StateUpdate, StatusGroup
 from swarmd.core.views import Counts, TaskView
 from swarmd.wire.names import IGNORED_TO_PB, RUN_STATUS_TO_PB, TASK_STATUS_TO_PB
 
@@ -101,30 +100,6 @@ def task(values: TaskView, *, brief: bool = False) -> task_pb2.Task:
         failed_attempts=values.failed_attempts,
         status_time=timestamp(values.status_at),
         reason=values.reason,
-    )
-
-
-def batch(values: Batch) -> batch_pb2.Batch:
-    """One batch with ids and attempts only."""
-    return batch_pb2.Batch(
-        batch_id=values.batch_id,
-        array_id=values.array_id,
-        task_resources_id=values.task_resources.task_resources_id,
-        priority=values.priority,
-        task_ids=values.task_ids.tolist(),
-        attempts=values.attempts.tolist(),
-    )
-
-
-def batch_result(values: BatchResult) -> batch_pb2.BatchResult:
-    """What became of a batch."""
-    return batch_pb2.BatchResult(
-        batch_id=values.batch_id,
-        array_id=values.array_id,
-        batch_size=values.batch_size,
-        task_statuses=[group(each) for each in TaskStatuses(values.task_statuses).groups],
-        error=values.error,
-        in_doubt=values.in_doubt,
     )
 
 
