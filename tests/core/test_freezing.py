@@ -281,6 +281,14 @@ def damaged(column: str, edit: Any) -> tuple[Facts, dict[str, Chunk]]:
     return facts, {**sections, column: np.ascontiguousarray(edit(values), dtype=DTYPES[column]).tobytes()}
 
 
+def test_a_task_that_comes_back_to_another_lane_stands_in_one_lane_after_a_replay_too():
+    """Its batch was all that its lane had, and a load made the paths behind it longer before it came back."""
+    life = lived([("take", 0, 0), ("load", 0, 1), ("conclude", 0, 1)], SchedulingPolicy.LONGEST_PATH_FIRST)
+    again = told_again(life.told, life.created)
+    assert differences(life.swarm, again) == []
+    assert told_what_is_left(again) == told_what_is_left(life.swarm)
+
+
 # -- there and back ----------------------------------------------------------------------------------------------------
 
 

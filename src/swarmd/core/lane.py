@@ -85,7 +85,9 @@ class Lane:
     def forget(self, count: int, ready_seq: Int64s) -> None:
         """`count` entries have died where they stand; when most are dead, sweep."""
         self.live -= count
-        if len(self.rows) - self.head > 2 * self.live + _COMPACT_FROM:
+        if not self.live:  # a task that comes back with its number to another lane must not live again in this one
+            self.rows, self.seqs, self.head = array("i"), array("q"), 0
+        elif len(self.rows) - self.head > 2 * self.live + _COMPACT_FROM:
             self._drop_taken()
             rows = np.array(self.rows, dtype=np.int32)
             seqs = np.array(self.seqs, dtype=np.int64)
