@@ -8,8 +8,8 @@ import numpy as np
 from swarmd.core.columns import TaskColumns
 from swarmd.core.model import Array, TaskResources
 from swarmd.core.policy import SchedulingPolicy
-from swarmd.core.state import Outcome, SwarmState
-from swarmd.core.status import TaskStatus
+from swarmd.core.state import SwarmState
+from swarmd.core.status import Outcome, TaskStatus
 from swarmd.core.update import StateUpdate, TaskStatuses
 
 

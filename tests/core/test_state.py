@@ -5,8 +5,8 @@ import pytest
 from swarmd.core.change import Change
 from swarmd.core.errors import InvalidInputError, NotFoundError
 from swarmd.core.model import Array, TaskResources
-from swarmd.core.state import Outcome, SwarmState
-from swarmd.core.status import RunStatus, TaskStatus
+from swarmd.core.state import SwarmState
+from swarmd.core.status import Outcome, RunStatus, TaskStatus
 from swarmd.core.update import StateUpdate
 from tests.core.builders import (
     a_swarm,

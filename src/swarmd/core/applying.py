@@ -4,7 +4,6 @@ Called by `SwarmState.apply_update`. Validation raises before anything is change
 not at all; stale news is no error and is listed as ignored.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,13 +79,6 @@ def resolved_of(batch: Batch, update: StateUpdate) -> ResolvedUpdate | None:
         return None
     group = ResolvedGroup(groups[0].status, batch.rows, batch.attempts, groups[0].reason)
     return ResolvedUpdate([group], {}, None, [])
-
-
-def resolved_of_all(batches: Sequence[Batch], update: StateUpdate) -> ResolvedUpdate:
-    """The same for one group that names the tasks of just these batches, one batch after the other."""
-    group = update.task_statuses.groups[0]
-    rows = np.concatenate([batch.rows for batch in batches])
-    return ResolvedUpdate([ResolvedGroup(group.status, rows, group.attempts, group.reason)], {}, None, [])
 
 
 def _run_status(text: str | None) -> RunStatus | None:

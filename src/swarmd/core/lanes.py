@@ -236,15 +236,12 @@ class ReadyQueue:
     def take(self, lane: Lane, wanted: int, rows: "array[int]", seqs: "array[int]") -> None:
         """Move the first tasks of a lane to the end of `rows`, and the numbers that `restore` needs to that of `seqs`.
 
-        Refresh the array after it, and `forget` the tasks before anything else is asked of the queue than what is next.
+        Refresh the array after it, and set the `ready_seq` of the tasks to 0 before anything is asked of the queue but
+        what is next.
         """
         lane.take(wanted, self.ready_seq, rows, seqs)
         self.live -= wanted
         self._relist(lane, -wanted)
-
-    def forget(self, rows: Rows) -> None:
-        """These were taken: they are in no lane any more."""
-        self.ready_seq[rows] = 0
 
     def position(self, row: int, lane_row: int) -> int:
         """How many living entries of its lane are before this task's."""

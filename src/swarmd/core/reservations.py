@@ -91,9 +91,8 @@ class Reservations:
             picked.append(self._picked(prefix, lane.row, lane.array_row, wanted, has_room=array_room > wanted))
         if not picked:
             return []
-        taken = np.frombuffer(rows, dtype=np.int32)
-        queue.forget(taken)
-        return self._reserve(picked, taken, np.frombuffer(seqs, dtype=np.int64), request_id, at)
+        columns = np.frombuffer(rows, dtype=np.int32), np.frombuffer(seqs, dtype=np.int64)
+        return self._reserve(picked, *columns, request_id, at)
 
     def take_named(self, batch_id: str, task_ids: Int64s, attempts: Int32s, request_id: str, at: float) -> Batch:
         """Reserve just these tasks, as a journal says it was done. Raises DamagedError when that cannot have been."""
@@ -122,8 +121,8 @@ class Reservations:
         at: float,
     ) -> list[Batch]:
         """These batches, which are open already or are reserved now, as `take_named` does it."""
-        if sum(sizes) != len(task_ids) or len(attempts) != len(task_ids) or len(sizes) != len(batch_ids):
-            raise DamagedError("the sizes of batches are not those of their tasks")
+        if sum(sizes) != len(task_ids) or len(attempts) != len(task_ids) or len(sizes) != len(set(batch_ids)):
+            raise DamagedError("batches that were handed out do not fit their tasks")
         found: list[Batch] = []
         end = 0
         for batch_id, size in zip(batch_ids, sizes, strict=True):
@@ -149,12 +148,14 @@ class Reservations:
     ) -> list[Batch]:
         """The tasks of these batches, one after the other, are theirs."""
         table, lanes = self._table, self._table.lanes
-        before = table.queued_at[rows]
-        attempts = table.attempt[rows] + _ONE
-        task_ids = table.task_id[rows]
-        table.status[rows] = _RESERVED
-        table.attempt[rows] = attempts
-        table.queued_at[rows] = at
+        places = rows.astype(np.intp)  # what columns are read by: numpy would make it of the rows each time
+        before = table.queued_at[places]
+        attempts = table.attempt[places] + _ONE
+        task_ids = table.task_id[places]
+        table.queue.ready_seq[places] = 0
+        table.status[places] = _RESERVED
+        table.attempt[places] = attempts
+        table.queued_at[places] = at
         batches: list[Batch] = []
         end = 0
         for batch_id, lane, array_row, size, turn_before in picked:
@@ -192,25 +193,37 @@ class Reservations:
         """Its outcome is known."""
         self.open.pop(batch.batch_id, None)
 
-    def hand_out(self, batches: Sequence[Batch]) -> None:
-        """Their outcome is that whoever ticked has them."""
+    def note_handed_out(self, batches: Sequence[Batch]) -> None:
+        """Their outcome is that whoever ticked has them; news says that they are QUEUED."""
         self._sweep(SWEPT_PER_BATCH * len(batches))
         for batch in batches:
             known = self.open.pop(batch.batch_id, None)
             if known is not None:
-                self.handed_out[batch.batch_id] = OpenBatch(batch, known.taken_at, request_id=known.request_id)
+                self.handed_out[batch.batch_id] = OpenBatch(batch, known.taken_at, False, "", known.request_id)
+
+    def hand_out(self, batches: Sequence[Batch], at: float) -> None:
+        """The same for batches of which nothing was heard yet. It makes their tasks QUEUED; no room, no lane changes.
+
+        Raises DamagedError when something was heard.
+        """
+        table = self._table
+        places = np.concatenate([batch.rows for batch in batches]).astype(np.intp)
+        if not (table.status[places] == _RESERVED).all():
+            raise DamagedError(f"batch {batches[0].batch_id} or one after it was handed out after news of its tasks")
+        table.status[places] = _QUEUED
+        table.changed_at[places] = at
+        for batch in batches:
+            array_row = int(table.lanes.array_row[table.lanes.of_task[batch.rows[0]]])
+            table.usage.move_same(array_row, _RESERVED, _QUEUED, len(batch))
+        self.note_handed_out(batches)
 
     def _sweep(self, most: int) -> None:
         """Forget those of the oldest that were handed out of whose tasks all have had news."""
-        known = [each.batch for each in islice(self.handed_out.values(), most)]
-        if not known:
-            return
-        rows = np.concatenate([batch.rows for batch in known])
-        attempts = np.concatenate([batch.attempts for batch in known])
-        starts = np.cumsum([0, *(len(batch) for batch in known[:-1])])
-        waits = (self._table.status[rows] == _QUEUED) & (self._table.attempt[rows] == attempts)
-        for batch, any_waits in zip(known, np.logical_or.reduceat(waits, starts).tolist(), strict=True):
-            if not any_waits:
+        table = self._table
+        for batch in [each.batch for each in islice(self.handed_out.values(), most)]:
+            first = batch.rows.item(0)
+            waits = table.status.item(first) == _QUEUED and table.attempt.item(first) == batch.attempts.item(0)
+            if not waits and not len(self.without_news(batch)):
                 del self.handed_out[batch.batch_id]
 
     def doubt(self, batch: Batch, why: str) -> None:

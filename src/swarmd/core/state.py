@@ -6,7 +6,6 @@ come in as `at`, in seconds since the epoch.
 
 from collections.abc import Sequence
 from datetime import datetime
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,28 +14,20 @@ from swarmd.core import explain as explaining
 from swarmd.core.applying import Folder, ResolvedUpdate, record_attempts, resolve
 from swarmd.core.batch import MAX_BATCH_SIZE, Batch
 from swarmd.core.change import Change
-from swarmd.core.columns import TaskColumns
+from swarmd.core.columns import Int32s, TaskColumns
 from swarmd.core.errors import NotFoundError
 from swarmd.core.history import History
-from swarmd.core.ids import ABSENT, Rows, distinct
+from swarmd.core.ids import ABSENT, Int64s, Rows, distinct
 from swarmd.core.loading import Load, LoadPlan, check_limit, plan_load
 from swarmd.core.model import DEFAULT_SWARM_LIMIT, Array, Task, TaskResources
 from swarmd.core.policy import SchedulingPolicy
 from swarmd.core.ranking import follow_load
 from swarmd.core.reservations import OpenBatch, Reservations
 from swarmd.core.selecting import Selector, narrowed, select
-from swarmd.core.status import FINAL_CODES, Code, RunStatus, TaskStatus
+from swarmd.core.status import FINAL_CODES, Code, Outcome, RunStatus, TaskStatus
 from swarmd.core.table import Table
 from swarmd.core.update import StateUpdate, StatusGroup
 from swarmd.core.views import Counts, TaskView, counts_of_array, task_view
-
-
-class Outcome(StrEnum):
-    """How a swarm stands as a whole."""
-
-    UNFINISHED = "UNFINISHED"
-    DONE = "DONE"
-    ERROR = "ERROR"
 
 
 class SwarmState:
@@ -245,8 +236,8 @@ class SwarmState:
     def take_batches(self, most: int, max_size: int, *, request_id: str = "", at: float = 0.0) -> list[Batch]:
         """Reserve the batches that go next, up to `most` of at most `max_size` and never over 500; none when none may.
 
-        Their tasks are active at once and their attempts raised. Every batch must come back through `settle` or
-        `give_back`. Cost: what is taken, whatever is waiting; many at once cost less than one by one.
+        Their tasks are active at once and their attempts raised. Every batch must come back through `settle`,
+        `give_back` or `hand_out`. Cost: what is taken; many at once cost less than one by one.
         """
         room, size = self.available_capacity, min(max_size, MAX_BATCH_SIZE)
         if room <= 0 or size <= 0:
@@ -258,6 +249,12 @@ class SwarmState:
         """The engine answered. Tasks that it took stay reserved until an update says what became of them."""
         self.reservations.settle(batch)
 
+    def hand_out(self, batches: Sequence[Batch], task_ids: Int64s, attempts: Int32s, *, at: float = 0.0) -> Change:
+        """Whoever ticked has these batches, of which nothing was heard yet; their tasks, and attempts, are QUEUED."""
+        self.reservations.hand_out(batches, at)
+        group = StatusGroup(TaskStatus.QUEUED, task_ids, attempts)
+        return self._close(Change(at=at, changed_count=len(task_ids), task_statuses=[group]))
+
     def doubt(self, batch: Batch, why: str) -> None:
         """Nobody knows what became of the batch: its tasks stay reserved until `settle` or `give_back`."""
         self.reservations.doubt(batch, why)
@@ -265,9 +262,8 @@ class SwarmState:
     def give_back(self, batch: Batch, task_ids: Sequence[int] | None = None) -> int:
         """The engine did not take the batch, or these tasks of it: they are ready again, where they were before.
 
-        News that came meanwhile counts: only tasks that are still reserved by this batch come back. The attempt is
-        spent as a number and not as a failure. Returns how many tasks came back. A batch that comes back whole is
-        closed; after a part of it, `settle` closes it.
+        Only tasks that no news has reached come back. The attempt is spent as a number and not as a failure. Returns
+        how many came back. A batch that comes back whole is closed; after a part of it, `settle` closes it.
         """
         return self.reservations.give_back(batch, task_ids)
 
@@ -278,11 +274,10 @@ class SwarmState:
     # -- news ------------------------------------------------------------------------------------------------------
 
     def apply_update(self, update: StateUpdate, *, at: float = 0.0) -> Change:
-        """Fold news into the state, wholly or not at all.
+        """Fold news into the state, wholly or not at all. Stale news is listed in `ignored`.
 
         Raises InvalidInputError or NotFoundError, with nothing changed, for an unknown task or array, a status that
-        news cannot carry, attempts that do not fit, or a limit that is none; LimitExceededError for what is too long
-        or too much. Stale news is listed in `ignored`.
+        news cannot carry, attempts that do not fit, or a limit that is none; LimitExceededError for what is too much.
         """
         return self.apply_resolved(update, self.check_update(update), at=at)
 

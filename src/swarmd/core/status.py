@@ -78,3 +78,11 @@ class RunStatus(StrEnum):
     COLD_RESUME = "C"
     HOT_RESUME = "H"
     TERMINATED = "T"
+
+
+class Outcome(StrEnum):
+    """How a swarm stands as a whole."""
+
+    UNFINISHED = "UNFINISHED"
+    DONE = "DONE"
+    ERROR = "ERROR"

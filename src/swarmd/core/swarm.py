@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from swarmd.core.applying import resolved_of, resolved_of_all
+from swarmd.core.applying import resolved_of
 from swarmd.core.batch import Batch
 from swarmd.core.change import Change
 from swarmd.core.columns import TaskColumns
@@ -32,8 +32,6 @@ from swarmd.core.events import (
 from swarmd.core.loading import Load, plan_load
 from swarmd.core.selecting import select
 from swarmd.core.state import SwarmState
-from swarmd.core.status import TaskStatus
-from swarmd.core.update import StateUpdate, StatusGroup, TaskStatuses
 
 REMEMBERED_REQUESTS = 10_000
 REMEMBERED_ANSWER_BYTES = 64 * 1024 * 1024
@@ -197,7 +195,7 @@ class Swarm:
             if event.returned_ids:
                 came_back = self.state.give_back(known.batch, event.returned_ids)
             if event.handed_out:
-                self.state.reservations.hand_out([known.batch])
+                self.state.reservations.note_handed_out([known.batch])
             else:
                 self.state.settle(known.batch)
         resolved = None if known is None else resolved_of(known.batch, event.update)
@@ -216,9 +214,7 @@ class Swarm:
         if event.request_id:
             self.unanswered.setdefault(event.request_id, []).extend(batches)
             self._forget_unanswered()
-        self.state.reservations.hand_out(batches)
-        update = StateUpdate(TaskStatuses([StatusGroup(TaskStatus.QUEUED, event.task_ids, event.attempts)]))
-        return self.state.apply_resolved(update, resolved_of_all(batches, update), at=at)
+        return self.state.hand_out(batches, event.task_ids, event.attempts, at=at)
 
     def _forget_unanswered(self) -> None:
         while len(self.unanswered) > UNANSWERED_TICKS:

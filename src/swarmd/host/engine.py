@@ -8,7 +8,7 @@ from pathlib import Path
 from swarmd.core.change import Change
 from swarmd.core.explain import Explanation, ObstacleKind
 from swarmd.core.reservations import at_engine, cancelled_at_engine
-from swarmd.core.state import Outcome
+from swarmd.core.status import Outcome
 from swarmd.core.swarm import Swarm
 from swarmd.gateways.contract import ServerGateway, SwarmInfo
 from swarmd.journal.faults import reach

@@ -58,6 +58,8 @@ async def unless_in_trouble(journal: Journal, ticking: Coroutine[None, None, Tic
 
     Raises the journal's trouble.
     """
+    if not journal.durable:
+        return await ticking
     tick = asyncio.ensure_future(ticking)
     trouble = asyncio.ensure_future(journal.in_trouble.wait())
     try:

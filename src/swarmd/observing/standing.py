@@ -9,7 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from swarmd.core.state import Outcome, SwarmState
+from swarmd.core.state import SwarmState
+from swarmd.core.status import Outcome
 from swarmd.core.views import Counts
 
 SHOWN_SWARMS = 100

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from swarmd._pb.swarm.v1 import batch_pb2, state_pb2
 from swarmd._pb.swarm.v1 import scheduler_service_pb2 as pb
 from swarmd.core.batch import Batch, BatchResult
+from swarmd.core.status import TaskStatus
 from swarmd.core.update import StatusGroup, TaskStatuses
 from swarmd.host.ticks import TickAnswer
 from swarmd.outcomes import TickUpdate
@@ -31,8 +33,8 @@ async def tick_answer(answer: TickAnswer) -> bytes:
     packed = _packed(update, [group for _, groups in results for group in groups])
     await asyncio.sleep(0)
     parts = [rest.SerializeToString(), submessage(_UPDATE, _state_update(update, packed))]
-    parts += [submessage(_RESULTS, _result(result, groups, packed)) for result, groups in results]
-    parts += [submessage(_BATCHES, _batch(batch, packed)) for batch in update.batches]
+    parts += [_result(result, groups, packed) for result, groups in results]
+    parts += [_batch(batch, packed) for batch in update.batches]
     return b"".join(parts)
 
 
@@ -55,14 +57,18 @@ def _packed(update: TickUpdate, groups: Sequence[StatusGroup]) -> Packed:
 
 def _state_update(update: TickUpdate, packed: Packed) -> bytes:
     rest = to_proto.state_update(replace(update, task_statuses=TaskStatuses())).SerializeToString()
-    groups = (submessage(_UPDATE_GROUPS, _group(group, packed)) for group in update.task_statuses.groups)
-    return b"".join((rest, *groups))
+    return b"".join((rest, *(_group(_UPDATE_GROUPS, group, packed) for group in update.task_statuses.groups)))
 
 
-def _group(group: StatusGroup, packed: Packed) -> bytes:
-    rest = state_pb2.TaskStatusGroup(status=TASK_STATUS_TO_PB[group.status], reason=group.reason)
+def _group(number: int, group: StatusGroup, packed: Packed) -> bytes:
     attempts = b"" if group.attempts is None else field(_GROUP_ATTEMPTS, packed.of(group.attempts))
-    return rest.SerializeToString() + field(_GROUP_IDS, packed.of(group.task_ids)) + attempts
+    ids = field(_GROUP_IDS, packed.of(group.task_ids))
+    return submessage(number, _group_head(group.status, group.reason), ids, attempts)
+
+
+@lru_cache(maxsize=64)
+def _group_head(status: TaskStatus, reason: str) -> bytes:
+    return state_pb2.TaskStatusGroup(status=TASK_STATUS_TO_PB[status], reason=reason).SerializeToString()
 
 
 def _result(result: BatchResult, groups: Sequence[StatusGroup], packed: Packed) -> bytes:
@@ -73,8 +79,8 @@ def _result(result: BatchResult, groups: Sequence[StatusGroup], packed: Packed) 
         error=result.error,
         in_doubt=result.in_doubt,
     )
-    statuses = (submessage(_RESULT_GROUPS, _group(group, packed)) for group in groups)
-    return b"".join((rest.SerializeToString(), *statuses))
+    statuses = (_group(_RESULT_GROUPS, group, packed) for group in groups)
+    return submessage(_RESULTS, rest.SerializeToString(), *statuses)
 
 
 def _batch(batch: Batch, packed: Packed) -> bytes:
@@ -85,4 +91,4 @@ def _batch(batch: Batch, packed: Packed) -> bytes:
         priority=batch.priority,
     )
     ids, attempts = field(_BATCH_IDS, packed.of(batch.task_ids)), field(_BATCH_ATTEMPTS, packed.of(batch.attempts))
-    return rest.SerializeToString() + ids + attempts
+    return submessage(_BATCHES, rest.SerializeToString(), ids, attempts)

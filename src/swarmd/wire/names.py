@@ -5,8 +5,7 @@ from typing import cast
 from swarmd._pb.swarm.v1 import state_pb2, swarm_pb2, swarm_service_pb2, task_pb2
 from swarmd.core.explain import ObstacleKind
 from swarmd.core.policy import SchedulingPolicy
-from swarmd.core.state import Outcome
-from swarmd.core.status import RunStatus, TaskStatus
+from swarmd.core.status import Outcome, RunStatus, TaskStatus
 from swarmd.core.transitions import Effect
 
 TASK_STATUS_TO_PB: dict[TaskStatus, task_pb2.TaskStatus] = {

@@ -5,6 +5,7 @@ behind: a message's fields may stand in any order.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -66,11 +67,12 @@ def field(number: int, data: bytes) -> bytes:
     return submessage(number, data) if data else b""
 
 
-def submessage(number: int, data: bytes) -> bytes:
-    """A field that is a message, which is there also when nothing is in it."""
-    return varint(number << 3 | _LENGTH_DELIMITED) + varint(len(data)) + data
+def submessage(number: int, *parts: bytes) -> bytes:
+    """A field that is a message of these parts, which is there also when nothing is in it."""
+    return b"".join((varint(number << 3 | _LENGTH_DELIMITED), varint(sum(map(len, parts))), *parts))
 
 
+@lru_cache(maxsize=4096)
 def varint(number: int) -> bytes:
     """One number of 0 or more."""
     found = bytearray()
