@@ -86,6 +86,16 @@ class Segment:
         starts = self.offsets[places]
         return self.targets[spread(starts, self.offsets[places + 1] - starts)]
 
+    def of_one(self, row: int) -> Rows:
+        place = row - self.first
+        if self.sources is not None:
+            place = int(self.sources.searchsorted(row))
+            if place == len(self.sources) or self.sources.item(place) != row:
+                return self.targets[:0]
+        elif not 0 <= place < len(self.offsets) - 1:
+            return self.targets[:0]
+        return self.targets[self.offsets.item(place) : self.offsets.item(place + 1)]
+
     def between(self, start: int, end: int) -> tuple[Rows, Int64s, Rows]:
         """Of the sources from `start` to before `end`: which they are, how many edges each has, and their targets."""
         if self.sources is None:
@@ -129,11 +139,13 @@ class Downstreams:
 
     def of(self, rows: Rows) -> Rows:
         """The downstreams of all these rows together; one that waits for several of them comes several times."""
-        if len(self._segments) == 1:
-            return self._segments[0].gather(rows)
         if not self._segments:
             return np.zeros(0, dtype=np.int32)
-        return np.concatenate([segment.gather(rows) for segment in self._segments])
+        if len(rows) == 1:
+            found = [segment.of_one(rows.item()) for segment in self._segments]
+        else:
+            found = [segment.gather(rows) for segment in self._segments]
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def counts(self, start: int, end: int) -> Int64s:
         """How many downstreams each row from `start` to before `end` has."""

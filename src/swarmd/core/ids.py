@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 Int64s = NDArray[np.int64]
 Rows = NDArray[np.int32]
+Places = NDArray[np.intp]
+"""Rows as numpy wants them: several reads or writes by the same rows are twice as fast with these."""
 Number = TypeVar("Number", bound=np.integer)
 
 ABSENT = -1
@@ -45,9 +47,10 @@ class _Run:
     def find(self, wanted: Int64s) -> Rows:
         """The row of each id, ABSENT where the run does not have it."""
         if self.ids is None or self.rows is None:
-            offsets = wanted - self.first_id
-            inside = (wanted >= self.first_id) & (wanted <= self.last_id)
-            return np.where(inside, offsets + self.first_row, ABSENT).astype(np.int32)
+            rows = wanted - (self.first_id - self.first_row)
+            if len(wanted) and not self.first_id <= wanted.min() <= wanted.max() <= self.last_id:
+                rows[(wanted < self.first_id) | (wanted > self.last_id)] = ABSENT
+            return rows.astype(np.int32)
         places = np.searchsorted(self.ids, wanted)
         places[places == len(self.ids)] = 0
         return np.where(self.ids[places] == wanted, self.rows[places], np.int32(ABSENT))

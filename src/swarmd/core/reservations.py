@@ -254,6 +254,8 @@ class Reservations:
 
     def drop_settled_doubts(self) -> None:
         """A batch in doubt of which news has reached every task is in doubt no more."""
+        if not self.open:
+            return
         for batch_id, known in list(self.open.items()):
             if known.in_doubt and not len(self.still_reserved(known.batch)):
                 del self.open[batch_id]

@@ -122,8 +122,10 @@ class SwarmState:
     @property
     def finished(self) -> bool:
         """Whether nothing is ready, active or in doubt any more. A swarm without tasks has not begun."""
-        nothing_goes = self.ready_count == 0 or self._failed_fast
-        return self.task_count > 0 and nothing_goes and self.active_count == 0
+        table = self.table
+        if not table.size or table.usage.active:
+            return False
+        return not table.queue.live or self._failed_fast
 
     @property
     def outcome(self) -> Outcome:
@@ -290,11 +292,18 @@ class SwarmState:
         return self._fold(update, resolved, Change(at=at))
 
     def _fold(self, update: StateUpdate, resolved: ResolvedUpdate, change: Change) -> Change:
-        if self.table.queues.tell(resolved.queue_limits):  # first: what runs out in the same update grows within them
+        # First: what runs out in the same update grows within them.
+        if resolved.queue_limits and self.table.queues.tell(resolved.queue_limits):
             change.settings_changed = True
         folder = Folder(self.table, self.history, change)
         for group in resolved.groups:
             folder.apply(group)
+        if update.tells_more:
+            self._fold_settings(update, resolved, change)
+        self.reservations.drop_settled_doubts()
+        return self._close(change)
+
+    def _fold_settings(self, update: StateUpdate, resolved: ResolvedUpdate, change: Change) -> None:
         limit = update.max_concurrently_running
         if limit is not None and limit != self.max_concurrently_running:
             self.table.usage.swarm_limit = change.max_concurrently_running = limit
@@ -307,8 +316,6 @@ class SwarmState:
         if update.sync_time is not None and update.sync_time != self.sync_time:
             self.sync_time = update.sync_time
             change.settings_changed = True
-        self.reservations.drop_settled_doubts()
-        return self._close(change)
 
     # -- commands --------------------------------------------------------------------------------------------------
 
@@ -402,8 +409,8 @@ class SwarmState:
         if not change.is_empty:
             self.revision += 1
         change.revision = self.revision
-        change.active_count = self.active_count
-        change.finished = self.finished
+        change.active_count = active = self.table.usage.active
+        change.finished = not active and self.finished
         return change
 
     # -- looking ---------------------------------------------------------------------------------------------------

@@ -93,7 +93,8 @@ class Swarm:
         """
         if isinstance(event, Updated):
             resolved = self.state.check_update(event.update)
-            self.state.table.queues.check_room(resolved.queue_limits)
+            if resolved.queue_limits:
+                self.state.table.queues.check_room(resolved.queue_limits)
             return Updated(event.update, resolved)
         if isinstance(event, Configured):
             self.state.check_update(event.update)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from swarmd.core.columns import Scales, ScaleSets
 from swarmd.core.graph import Downstreams, Upstreams
 from swarmd.core.growing import grown
-from swarmd.core.ids import IdIndex, Int64s, Rows, distinct
+from swarmd.core.ids import IdIndex, Int64s, Places, Rows, distinct
 from swarmd.core.lane_table import LaneKey, LaneTable, SortedByLane
 from swarmd.core.lanes import ReadyQueue
 from swarmd.core.model import ADJUSTED_RESOURCES_BASE, Array, TaskResources
@@ -25,6 +25,8 @@ from swarmd.core.text import TextColumn
 from swarmd.core.usage import Codes, Usage
 
 Int32s = NDArray[np.int32]
+_REGISTERED = Code.REGISTERED
+_FEW = 16
 _ONE = np.int32(1)
 """`ufunc.at` is many times as slow with a number of another type."""
 Times = NDArray[np.float64]
@@ -152,6 +154,35 @@ class Table:
             changed = np.concatenate((changed, self.queue.remove(waiting, self.lanes)))
         self.refresh(changed)
 
+    def move_one(self, row: int, old: int, new: Code, at: float) -> None:
+        """The same for one task, which stands in `old`."""
+        usage, queue = self.usage, self.queue
+        array_row: int = self.lanes.array_row.item(self.lanes.of_task.item(row))
+        had_room = usage.has_room(array_row)
+        usage.move_same(array_row, old, int(new), 1)
+        self.status[row] = new
+        self.changed_at[row] = at
+        waits = old == _REGISTERED and queue.ready_seq.item(row) != 0  # no others are in lanes
+        if waits:
+            queue.remove(np.array([row], dtype=np.int32), self.lanes)
+        has_room = usage.has_room(array_row)
+        if waits or queue.counts_active or had_room != has_room:
+            queue.refresh(array_row, has_room=has_room)
+
+    def move_alike(self, places: Places, old: int, new: Code, at: float) -> None:
+        """The same for tasks that all stand in the code `old`."""
+        self.status[places] = new
+        self.changed_at[places] = at
+        array_rows = self.lanes.array_row[self.lanes.of_task[places]]
+        usage, queue = self.usage, self.queue
+        changed = usage.move_alike(array_rows, old, int(new), notice_all=queue.counts_active)
+        if old == _REGISTERED:  # no others are in lanes
+            waiting = places[queue.ready_seq[places] != 0].astype(np.int32)
+            if len(waiting):
+                changed = [*changed, *queue.remove(waiting, self.lanes).tolist()]
+        for array_row in dict.fromkeys(changed):
+            queue.refresh(array_row, has_room=usage.has_room(array_row))
+
     def make_ready_sorted(self, ready: SortedByLane, first_row: int, lane_rows: Rows) -> None:
         """The ready tasks of a load, from `first_row` on, enter their lanes."""
         self.refresh(self.queue.push_sorted(ready, first_row, lane_rows, self.lanes))
@@ -167,12 +198,24 @@ class Table:
     def free_downstreams(self, rows: Rows) -> Rows:
         """These tasks are DONE now: what waited for them alone becomes ready. Returns it."""
         downstreams = self.downstreams.of(rows)
-        if not len(downstreams):
-            return downstreams
+        if len(downstreams) < _FEW:
+            return self._free_few(downstreams)
         np.subtract.at(self.upstreams_left, downstreams.astype(np.intp), _ONE)
         freed = downstreams[(self.upstreams_left[downstreams] == 0) & (self.status[downstreams] == Code.REGISTERED)]
         freed = distinct(freed)
         return self.make_ready(freed[self.queue.ready_seq[freed] == 0])
+
+    def _free_few(self, downstreams: Rows) -> Rows:
+        """The same for so few that each is quicker than all at once."""
+        freed = []
+        for row in downstreams.tolist():
+            left = self.upstreams_left.item(row) - 1
+            self.upstreams_left[row] = left
+            if not left and self.status.item(row) == _REGISTERED and not self.queue.ready_seq.item(row):
+                freed.append(row)
+        if not freed:
+            return downstreams[:0]
+        return self.make_ready(np.array(sorted(freed), dtype=np.int32))
 
     def hold_downstreams(self, rows: Rows) -> None:
         """These tasks are DONE no more: what follows them waits again, and leaves its lane if it was in one."""

@@ -69,3 +69,5 @@ def _as_array() -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
 
 EFFECTS = _as_array()
 """The same as an array, for many tasks at once."""
+EFFECT_OF = [[Effect(number) for number in row] for row in EFFECTS.tolist()]
+"""The same again, for tasks that all stand alike."""

@@ -151,15 +151,19 @@ class StateUpdate:
             queue_limits=_last_of_each([*self.queue_limits, *other.queue_limits]),
         )
 
-    def __bool__(self) -> bool:
+    @property
+    def tells_more(self) -> bool:
+        """Whether anything but statuses of tasks is to change."""
         return bool(
-            self.task_statuses
-            or self.max_concurrently_running is not None
+            self.max_concurrently_running is not None
             or self.array_limits
-            or self.workflow_run_status
+            or self.workflow_run_status is not None
             or self.sync_time
             or self.queue_limits
         )
+
+    def __bool__(self) -> bool:
+        return bool(self.task_statuses or self.tells_more)
 
 
 def _last_of_each(told: list[QueueLimits]) -> list[QueueLimits]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swarmd.core.growing import grown
-from swarmd.core.ids import Rows
+from swarmd.core.ids import Rows, distinct
 from swarmd.core.model import DEFAULT_SWARM_LIMIT, MAX_COUNT
 from swarmd.core.status import ACTIVE_CODES, STANDING_CODES, Code
 
@@ -67,6 +67,24 @@ class Usage:
             self.totals[code] -= count
         self.totals[new] += len(array_rows)
 
+    def move_alike(self, array_rows: Rows, old: int, new: int, *, notice_all: bool = False) -> list[int]:
+        """The same for tasks that all stood in one code.
+
+        Returns the arrays whose room came or went; with `notice_all` all of them.
+        """
+        first, last = array_rows.item(0), array_rows.item(-1)
+        if first == last and len(array_rows) > 1:
+            first, last = int(array_rows.min()), int(array_rows.max())
+        if first == last:
+            had_room = self.has_room(first)
+            self.move_same(first, old, new, len(array_rows))
+            return [first] if notice_all or had_room != self.has_room(first) else []
+        arrays = distinct(array_rows)
+        had = self.have_room(arrays)
+        self.move(array_rows, np.full(len(array_rows), old, dtype=np.uint8), Code(new))
+        changed: list[int] = (arrays if notice_all else arrays[had != self.have_room(arrays)]).tolist()
+        return changed
+
     def _count_dense(self, first: int, last: int, places: Rows, old: Codes, new: int) -> None:
         """Arrays that lie close together: counted aside, then added up. Several times as fast."""
         size = last - first + 1
@@ -119,7 +137,7 @@ class Usage:
         return max(0, int(self._limits[array_row]) - int(self._active[array_row]))
 
     def has_room(self, array_row: int) -> bool:
-        return bool(self._active[array_row] < self._limits[array_row])
+        return self._active.item(array_row) < self._limits.item(array_row)
 
     def have_room(self, array_rows: Rows) -> NDArray[np.bool_]:
         """The same for each of these arrays."""

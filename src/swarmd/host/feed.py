@@ -26,6 +26,10 @@ class SlowWatcherError(Exception):
         self.limit = limit
 
 
+class _TimeIsUpError(Exception):
+    """Nothing came."""
+
+
 class FeedClosedError(Exception):
     """Nothing more will come; `why` says whether the swarm was deleted or the daemon stops."""
 
@@ -61,7 +65,7 @@ class Feed:
         self._max_watchers = max_watchers
         self._bytes = 0
         self._revision = 0
-        self._bell = asyncio.Event()
+        self._waiting: set[asyncio.Future[None]] = set()
         self._closing: Closing | None = None
         self.watchers = 0
 
@@ -110,14 +114,13 @@ class Feed:
         allowed = max(behind, (behind + self._kept_bytes) // 2)
         try:
             while True:
-                bell = self._bell
                 if after_revision < self._revision:
                     kept = self._next_after(after_revision, allowed)
                     after_revision = kept.change.revision
                     yield kept.change
                 elif self._closing is not None:
                     raise FeedClosedError(self._closing)
-                elif not await _rings(bell, idle_seconds):
+                elif not await self._rings(idle_seconds):
                     yield None
         finally:
             self.watchers -= 1
@@ -134,21 +137,35 @@ class Feed:
         return self._bytes - self._kept[len(self._kept) - behind].bytes_before if behind > 0 else 0
 
     def _ring(self) -> None:
-        """Wake all who wait, and hang up a new bell for the next change."""
-        self._bell.set()
-        self._bell = asyncio.Event()
+        """Wake all who wait."""
+        for bell in self._waiting:
+            if not bell.done():
+                bell.set_result(None)
+        self._waiting.clear()
+
+    async def _rings(self, seconds: float) -> bool:
+        """Wait for the next change or the end; whether it came before the time was up."""
+        loop = asyncio.get_running_loop()
+        bell: asyncio.Future[None] = loop.create_future()
+        self._waiting.add(bell)
+        timer = loop.call_later(seconds, self._give_up, bell)
+        try:
+            await bell
+        except _TimeIsUpError:
+            return False
+        finally:
+            timer.cancel()
+            self._waiting.discard(bell)
+        return True
+
+    def _give_up(self, bell: "asyncio.Future[None]") -> None:
+        if not bell.done():
+            bell.set_exception(_TimeIsUpError())
 
 
 def _size(change: Change) -> int:
     """About what a change takes, here and on its way to a watcher."""
-    groups = change.task_statuses
-    return CHANGE_BYTES + sum(ID_BYTES * len(group.task_ids) + len(group.reason) for group in groups)
-
-
-async def _rings(bell: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await bell.wait()
-    except TimeoutError:
-        return False
-    return True
+    size = CHANGE_BYTES
+    for group in change.task_statuses:
+        size += ID_BYTES * len(group.task_ids) + len(group.reason)
+    return size

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import inspect
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -89,7 +90,7 @@ class MemoryJournal:
         del event, at, must, first, encoded
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         result: Any = apply()
-        if asyncio.iscoroutine(result):
+        if inspect.iscoroutine(result):
             return asyncio.ensure_future(result)
         done.set_result(result)
         return done

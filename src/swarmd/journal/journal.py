@@ -10,6 +10,7 @@ comes by the same swarm.
 import asyncio
 import contextlib
 import contextvars
+import inspect
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -318,7 +319,7 @@ class SwarmJournal:
     async def _apply(self, entry: _Entry) -> None:
         try:
             result = entry.apply()
-            if asyncio.iscoroutine(result):
+            if inspect.iscoroutine(result):
                 result = await result
         except Exception as error:
             # It was checked before it was written, so this is a fault of ours; a restart would meet it again.
