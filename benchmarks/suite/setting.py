@@ -41,7 +41,7 @@ class Sizes:
     program_rounds: int = 3
     starts: int = 7
     commits: int = 2000
-    cores: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 100, 150, 200, 300, 500, 1000)
+    cores: tuple[int, ...] = (2, 3, 4, 8, 16, 32, 64, 100, 150, 200, 300, 500, 1000)
 
 
 FULL = Sizes()
@@ -63,7 +63,7 @@ QUICK = Sizes(
     program_rounds=1,
     starts=3,
     commits=300,
-    cores=(2, 8, 32, 128, 1000),
+    cores=(2, 3, 100, 200, 1000),
 )
 
 
