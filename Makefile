@@ -10,7 +10,7 @@ DURATION ?= 600
 LARGE ?= --large
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test conformance torture fuzz lint format protos blocking schema bench bench-quick wheel clean
+.PHONY: help setup demo test conformance torture fuzz lint format protos blocking schema bench bench-quick figures wheel clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -58,6 +58,9 @@ schema: setup  ## write the JSON Schema of the workflow file
 bench: setup  ## measure everything beside peers and limits: a table, build/bench.json and .png; LARGE= leaves 10 M tasks out
 	@$(BIN)/python scripts/bench_environment.py
 	@$(BIN)/python -m benchmarks.suite $(LARGE)
+
+figures: setup  ## put the table of the last `make bench` into the README
+	@$(BIN)/python -m benchmarks.suite.publish
 
 bench-quick: setup  ## the same with smaller sizes, in two minutes
 	@$(BIN)/python scripts/bench_environment.py

@@ -28,6 +28,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", metavar="FILE")
     parser.add_argument("--picture", type=Path, default=ROOT / "build" / "bench.png", metavar="FILE")
     parser.add_argument("--table", type=Path, default=ROOT / "build" / "bench.txt", metavar="FILE")
+    parser.add_argument("--markdown", type=Path, default=ROOT / "build" / "bench.md", metavar="FILE")
     options = parser.parse_args(arguments)
     try:
         options.measurements = chosen(options.only)
@@ -54,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     print(text)
     options.table.parent.mkdir(parents=True, exist_ok=True)
     options.table.write_text(text)
+    options.markdown.parent.mkdir(parents=True, exist_ok=True)
+    options.markdown.write_text(showing.markdown(results, where))
     results.write_json(options.json)
     _draw(results, options.picture, where)
     return 1 if results.failures else 0

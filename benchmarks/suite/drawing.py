@@ -24,7 +24,7 @@ def draw(results: Results, path: Path, title: str) -> None:
     judged = [row for row in results.rows if row.ratio is not None]
     panels = list(dict.fromkeys(curve.panel for curve in results.curves))
     places = len(panels) + bool(judged)
-    heights = ([max(2.5, 0.3 * len(judged))] if judged else []) + [4.5] * len(panels)
+    heights = ([max(2.5, 0.3 * len(judged))] if judged else []) + [3.2] * len(panels)
     figure, grid = plt.subplots(
         max(1, places), 1, figsize=(11, sum(heights) + 1 if heights else 3), height_ratios=heights or [1], squeeze=False
     )

@@ -103,7 +103,7 @@ def test_measurements_are_chosen_by_name():
 
 
 def test_a_run_writes_the_table_the_json_and_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    files = {kind: tmp_path / f"bench.{kind}" for kind in ("json", "table", "picture")}
+    files = {kind: tmp_path / f"bench.{kind}" for kind in ("json", "table", "picture", "markdown")}
     arguments = ["--quick", "--only", "copies", "--peers", str(tmp_path / "none")]
     for option, file in files.items():
         arguments += [f"--{option}", str(file)]
@@ -111,6 +111,7 @@ def test_a_run_writes_the_table_the_json_and_the_picture(tmp_path: Path, capsys:
     (row,) = json.loads(files["json"].read_text())
     assert row["peer_name"] == "memory bandwidth"
     assert files["picture"].read_bytes().startswith(b"\x89PNG")
+    assert "| columns copied for a snapshot" in files["markdown"].read_text()
     shown = capsys.readouterr().out
     assert shown.startswith(files["table"].read_text())
     assert "no peers: `python scripts/bench_environment.py` installs them" in shown
