@@ -2,16 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
+from statistics import median
 
 import grpc
 from benchmarks.suite.bare_service import PREFIX
 from benchmarks.suite.raw import APPLY_UPDATE, HAS_WORK, TICK, answers, channel_to, unary
-from benchmarks.suite.results import Results, Row, Spread, at_least, times_as_good
+from benchmarks.suite.results import Results, Row, Spread, at_least, number, times_as_good
 from benchmarks.suite.sampling import take_turns_async
-from benchmarks.suite.servers import bare_service, daemon
+from benchmarks.suite.servers import Daemon, bare_service, daemon
 from benchmarks.suite.setting import Setting
 from benchmarks.suite.swarms import flat, loaded, remove, update
 
@@ -26,6 +28,22 @@ TICK_BATCHES = 20
 Times = Callable[[], Awaitable[float]]
 
 
+class Costs(dict[str, list[float]]):
+    """What servers used of their processors, by contender: seconds a call or message, of each round."""
+
+    @asynccontextmanager
+    async def of(self, name: str, server: Daemon, count: int) -> AsyncIterator[None]:
+        """Of what is done meanwhile."""
+        before = server.processor_seconds()
+        yield
+        self.setdefault(name, []).append((server.processor_seconds() - before) / count)
+
+    def note(self, ours: str, peer: str) -> str:
+        """The medians, which say more than rates where the client is as busy as the server."""
+        mine, other = (1e6 * median(self[name]) for name in (ours, peer))
+        return f"of the server's processor {number(mine)} us each, of the other's {number(other)} us"
+
+
 # -- HasWork -----------------------------------------------------------------------------------------------------------
 
 
@@ -34,29 +52,35 @@ def has_work(results: Results, setting: Setting) -> None:
     with ExitStack() as stack:
         ours = stack.enter_context(daemon(setting.place("d"), "--in-memory"))
         bare = stack.enter_context(bare_service(setting.place("b")))
-        asyncio.run(_has_work(results, setting, ours.address, bare))
+        asyncio.run(_has_work(results, setting, ours, bare))
 
 
-async def _has_work(results: Results, setting: Setting, ours: str, bare: str) -> None:
-    async with channel_to(ours) as channel:
+async def _has_work(results: Results, setting: Setting, ours: Daemon, bare: Daemon) -> None:
+    async with channel_to(ours.address) as channel:
         await loaded(channel, "s", flat(1000, 1))
         request = pb.HasWorkRequest(swarm_id="s").SerializeToString()
         size = len(await unary(channel, HAS_WORK)(request))
     for clients in (1, CLIENTS):
         calls = setting.sizes.calls * (1 if clients == 1 else 2)
+        costs = Costs()
         contenders: dict[str, Times] = {
-            "ours": partial(_rate, ours, HAS_WORK, request, clients, calls),
-            "peer": partial(_rate, bare, f"{PREFIX}Unary{size}", request, clients, calls),
+            "ours": partial(_rate, "ours", costs, ours, HAS_WORK, request, clients, calls),
+            "peer": partial(_rate, "peer", costs, bare, f"{PREFIX}Unary{size}", request, clients, calls),
         }
         found = await take_turns_async(setting.sizes.rounds, contenders)
         name = f"HasWork, {clients} client{'s' if clients > 1 else ''}"
         goal = times_as_good(0.85, "85% of its rate")
-        results.rows.append(Row(name, "calls/s", found["ours"], found["peer"], BARE, goal, more_is_better=True))
+        note = costs.note("ours", "peer")
+        results.rows.append(
+            Row(name, "calls/s", found["ours"], found["peer"], BARE, goal, more_is_better=True, note=note)
+        )
 
 
-async def _rate(address: str, method: str, request: bytes, clients: int, calls: int) -> float:
+async def _rate(
+    name: str, costs: Costs, server: Daemon, method: str, request: bytes, clients: int, calls: int
+) -> float:
     """Calls a second of so many clients, each with a connection of its own and one call at a time."""
-    channels = [channel_to(address) for _ in range(clients)]
+    channels = [channel_to(server.address) for _ in range(clients)]
 
     async def client(channel: grpc.aio.Channel, count: int) -> None:
         call = unary(channel, method)
@@ -65,9 +89,12 @@ async def _rate(address: str, method: str, request: bytes, clients: int, calls: 
 
     try:
         await asyncio.gather(*(client(channel, 5) for channel in channels))
-        begun = time.perf_counter()
-        await asyncio.gather(*(client(channel, calls // clients) for channel in channels))
-        return calls // clients * clients / (time.perf_counter() - begun)
+        made = calls // clients * clients
+        async with costs.of(name, server, made):
+            begun = time.perf_counter()
+            await asyncio.gather(*(client(channel, calls // clients) for channel in channels))
+            seconds = time.perf_counter() - begun
+        return made / seconds
     finally:
         await asyncio.gather(*(channel.close() for channel in channels))
 
@@ -75,62 +102,78 @@ async def _rate(address: str, method: str, request: bytes, clients: int, calls: 
 # -- ApplyUpdate -------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What updates are sent to."""
+
+    memory: Daemon
+    durable: Daemon
+    bare: Daemon
+
+
 def updates(results: Results, setting: Setting) -> None:
     """Streams of small and of full messages, in memory and durable, and many streams of full ones."""
     with ExitStack() as stack:
-        memory = stack.enter_context(daemon(setting.place("m"), "--in-memory")).address
-        durable = stack.enter_context(daemon(setting.place("d"))).address
-        bare = stack.enter_context(bare_service(setting.place("b")))
-        asyncio.run(_updates(results, setting, memory, durable, bare))
+        servers = Servers(
+            memory=stack.enter_context(daemon(setting.place("m"), "--in-memory")),
+            durable=stack.enter_context(daemon(setting.place("d"))),
+            bare=stack.enter_context(bare_service(setting.place("b"))),
+        )
+        asyncio.run(_updates(results, setting, servers))
 
 
-async def _updates(results: Results, setting: Setting, memory: str, durable: str, bare: str) -> None:
-    sizes, rounds = setting.sizes, setting.sizes.rounds
+async def _updates(results: Results, setting: Setting, servers: Servers) -> None:
+    sizes = setting.sizes
     for changes, messages, share in ((1, sizes.messages, 0.6), (CHANGES, sizes.full_messages, 0.5)):
-        contenders: dict[str, Times] = {
-            "memory": partial(_update_rate, memory, changes, messages),
-            "durable": partial(_update_rate, durable, changes, messages),
-            "bare": partial(_bare_rate, bare, changes, messages),
-        }
-        found = await take_turns_async(rounds, contenders)
         name = f"ApplyUpdate, messages of {changes} change{'s' if changes > 1 else ''}"
-        goal = times_as_good(share, f"{share:.0%} of its rate")
-        results.rows.append(
-            Row(f"{name}, in memory", "messages/s", found["memory"], found["bare"], BARE, goal, more_is_better=True)
-        )
-        goal = times_as_good(0.7, "70% of in memory")
-        results.rows.append(
-            Row(
-                f"{name}, durable",
-                "messages/s",
-                found["durable"],
-                found["memory"],
-                "in memory",
-                goal,
-                more_is_better=True,
+        found, costs = await _update_rates(setting, servers, changes, messages)
+        for kind, words, peer, peer_name, goal in (
+            ("memory", "in memory", "bare", BARE, times_as_good(share, f"{share:.0%} of its rate")),
+            ("durable", "durable", "memory", "in memory", times_as_good(0.7, "70% of in memory")),
+        ):
+            note = costs.note(kind, peer)
+            results.rows.append(
+                Row(
+                    f"{name}, {words}",
+                    "messages/s",
+                    found[kind],
+                    found[peer],
+                    peer_name,
+                    goal,
+                    more_is_better=True,
+                    note=note,
+                )
             )
-        )
-    contenders = {
-        "memory": partial(_update_rate, memory, CHANGES, sizes.full_messages, STREAMS),
-        "durable": partial(_update_rate, durable, CHANGES, sizes.full_messages, STREAMS),
-    }
-    found = await take_turns_async(rounds, contenders)
-    for kind, words in (("memory", "in memory"), ("durable", "durable")):
-        rate = Spread.of(CHANGES * each for each in found[kind].values)
+    found, costs = await _update_rates(setting, servers, CHANGES, sizes.full_messages, STREAMS)
+    rates = {kind: Spread.of(CHANGES * each for each in found[kind].values) for kind in found}
+    for kind, words, wanted in (("memory", "in memory", at_least(3e6)), ("durable", "durable", None)):
         name = f"changes through ApplyUpdate, {STREAMS} streams of {CHANGES} a message, {words}"
-        wanted = at_least(3e6) if kind == "memory" else None
-        results.rows.append(Row(name, "changes/s", rate, goal=wanted, more_is_better=True))
+        row = Row(name, "changes/s", rates[kind], rates["bare"], BARE, wanted, more_is_better=True)
+        results.rows.append(row)
 
 
-async def _update_rate(address: str, changes: int, messages: int, streams: int = 1) -> float:
+async def _update_rates(
+    setting: Setting, servers: Servers, changes: int, messages: int, streams: int = 1
+) -> tuple[dict[str, Spread], Costs]:
+    costs = Costs()
+    contenders: dict[str, Times] = {
+        "memory": partial(_update_rate, "memory", costs, servers.memory, changes, messages, streams),
+        "durable": partial(_update_rate, "durable", costs, servers.durable, changes, messages, streams),
+        "bare": partial(_bare_rate, "bare", costs, servers.bare, changes, messages, streams),
+    }
+    return await take_turns_async(setting.sizes.rounds, contenders), costs
+
+
+async def _update_rate(name: str, costs: Costs, server: Daemon, changes: int, messages: int, streams: int) -> float:
     """Messages a second: each makes so many queued tasks DONE, and is answered."""
-    async with channel_to(address) as channel:
+    async with channel_to(server.address) as channel:
         tasks = changes * messages
         await loaded(channel, "u", flat(tasks, min(100, tasks)))
         await _queue_all(channel, "u")
         done = task_pb2.TASK_STATUS_DONE
         sent = [update("u", done, range(1 + place, 1 + place + changes)) for place in range(0, tasks, changes)]
-        seconds, told = await _stream(channel, APPLY_UPDATE, sent, streams)
+        async with costs.of(name, server, messages):
+            seconds, told = await _stream(channel, APPLY_UPDATE, sent, streams)
         for answer in told:
             if pb.ApplyUpdateResponse.FromString(answer).changed_count != changes:
                 raise RuntimeError(f"an update was not applied: {pb.ApplyUpdateResponse.FromString(answer)}")
@@ -145,13 +188,14 @@ async def _queue_all(channel: grpc.aio.Channel, swarm_id: str) -> None:
         pass
 
 
-async def _bare_rate(address: str, changes: int, messages: int) -> float:
+async def _bare_rate(name: str, costs: Costs, server: Daemon, changes: int, messages: int, streams: int) -> float:
     """The same messages to the bare service, which answers as much as ours: about a sequence, counts, a revision."""
-    async with channel_to(address) as channel:
+    async with channel_to(server.address) as channel:
         done = task_pb2.TASK_STATUS_DONE
         size = len(pb.ApplyUpdateResponse(changed_count=changes, revision=messages).SerializeToString())
         sent = [update("u", done, range(1 + at, 1 + at + changes)) for at in range(0, changes * messages, changes)]
-        seconds, _ = await _stream(channel, f"{PREFIX}Stream{size}", sent, 1)
+        async with costs.of(name, server, messages):
+            seconds, _ = await _stream(channel, f"{PREFIX}Stream{size}", sent, streams)
     return messages / seconds
 
 
@@ -179,7 +223,7 @@ def pulled_ticks(results: Results, setting: Setting) -> None:
     with ExitStack() as stack:
         memory = stack.enter_context(daemon(setting.place("m"), "--in-memory")).address
         durable = stack.enter_context(daemon(setting.place("d"))).address
-        bare = stack.enter_context(bare_service(setting.place("b")))
+        bare = stack.enter_context(bare_service(setting.place("b"))).address
         asyncio.run(_pulled_ticks(results, setting, memory, durable, bare))
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import select
 import subprocess
 import sys
@@ -19,7 +20,7 @@ MIB = 1024.0
 
 @dataclass
 class Daemon:
-    """Our daemon, which is ready."""
+    """Our daemon, or the bare service in its place, which is ready."""
 
     process: "subprocess.Popen[bytes]"
     address: str
@@ -30,6 +31,11 @@ class Daemon:
         """Its resident memory now, or with VmHWM the most that it ever was."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(float(line.split()[1]) / MIB for line in lines if line.startswith(f"{what}:"))
+
+    def processor_seconds(self) -> float:
+        """What it has used of the processor until now."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def kill(self) -> None:
         """As a crash does."""
@@ -49,12 +55,13 @@ def daemon(home: Path, *options: str) -> Iterator[Daemon]:
 
 
 @contextlib.contextmanager
-def bare_service(home: Path) -> Iterator[str]:
-    """The address of a bare service."""
+def bare_service(home: Path) -> Iterator[Daemon]:
+    """A bare service."""
     address = f"unix:{home}/b.sock"
+    begun = time.perf_counter()
     with _ending([sys.executable, "-m", "benchmarks.suite.bare_service", address], home / "bare.log") as process:
         _first_line(process, home / "bare.log")
-        yield address
+        yield Daemon(process, address, time.perf_counter() - begun)
 
 
 @contextlib.contextmanager
