@@ -52,7 +52,7 @@ def measured(name: str, setting: Setting) -> Results:
     [
         ("tick", 2),
         ("growth", 1),
-        ("life", 3),
+        ("life", 6),
         ("has-work", 2),
         ("updates", 6),
         ("pull", 2),
@@ -80,9 +80,9 @@ def test_the_large_swarm_is_measured_when_it_is_asked_for(setting: Setting):
     setting.sizes = replace(TINY, large_tasks=24_000)
     setting.large = True
     rows = measured("life", setting).rows
-    assert len(rows) == 5
-    assert "24,000 tasks, 60 arrays" in rows[3].name
-    assert rows[3].peer_name == "12,000 tasks, in proportion"
+    assert len(rows) == 8
+    assert "24,000 tasks, 60 arrays" in rows[6].name
+    assert rows[6].peer_name == "12,000 tasks, in proportion"
 
 
 def test_one_measurement_that_fails_does_not_keep_others_from_being_made(setting: Setting):
