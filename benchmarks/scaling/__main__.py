@@ -1,7 +1,7 @@
 """`python -m benchmarks.scaling`: simulate ten and a thousand times the size, and print what becomes the limit.
 
     python -m benchmarks.scaling [--bench build/bench.json] [--markdown] [--write docs/scaling.md]
-    python -m benchmarks.scaling --check [--tasks 200000] [--rounds 3]
+    python -m benchmarks.scaling --check [--tasks 200000] [--rounds 3] [--write docs/scaling.md]
 
 Costs are those that were measured when docs/scaling.md was written; where the suite's last run is there, its own.
 `--check` runs one and two real daemons here and compares: 1 is returned when the model is too far off.
@@ -17,10 +17,11 @@ from benchmarks.scaling.check import NEAR, compared
 from benchmarks.scaling.costs import Costs, of_suite
 from benchmarks.scaling.model import Setup, simulated
 from benchmarks.scaling.scenarios import PARTS
-from benchmarks.suite.setting import ROOT
+from benchmarks.suite.setting import ROOT, cores
 
 HEAD = ("what", "takes", "busiest", "next", "memory a daemon", "disk", "network", "restart")
-BEGIN, END = "<!-- simulated: begin -->\n", "<!-- simulated: end -->\n"
+SIMULATED, CHECKED = "simulated", "checked"
+"""What stands between the marks of a page."""
 GB = 1e9
 
 
@@ -80,21 +81,32 @@ def report(costs: Costs, *, as_markdown: bool) -> str:
     return "\n".join(parts)
 
 
-def check(tasks: int, rounds: int, costs: Costs) -> int:
-    """Returns 1 when what two daemons take, beside one, is not what the model says."""
+def check(tasks: int, rounds: int, costs: Costs) -> tuple[str, float]:
+    """What one and two daemons take here and in the model; and how far off the model is for two, beside one."""
     load = os.getloadavg()[0]
-    if load > 1:
-        print(f"The load is {load:.1f}: a machine that does other things proves little.", file=sys.stderr)
     rows, real = compared(tasks, costs, rounds)
-    print(plain([("cost", "measured", "by"), *real.rows()]))
-    head = ("daemons here", "measured", "simulated")
-    print(plain([head, *((str(daemons), f"{took:.2f} s", f"{said:.2f} s") for daemons, took, said in rows)]))
     (_, one, said_of_one), (_, two, said_of_two) = rows
     off = (said_of_two / said_of_one) / (two / one) - 1
-    print(
+    head = (f"daemons on {cores()} cores, {tasks:,} tasks each", "measured", "simulated")
+    table = markdown([head, *((str(daemons), f"{took:.2f} s", f"{said:.2f} s") for daemons, took, said in rows)])
+    busy = (
+        f" (The load was {load:.1f} at the start: a machine that does other things proves little.)" if load > 1 else ""
+    )
+    told = (
         f"Two take {two / one:.2f} times as long as one; the model says {said_of_two / said_of_one:.2f} ({off:+.0%})."
     )
-    return 0 if abs(off) <= NEAR else 1
+    print(plain([("cost", "measured", "by"), *real.rows()]))
+    return f"{table}\n{told}{busy}\n", off
+
+
+def put(page: str, kind: str, text: str) -> str:
+    """The page with this text between its marks of that kind. Raises ValueError when it has none."""
+    begin, end = f"<!-- {kind}: begin -->\n", f"<!-- {kind}: end -->\n"
+    before, found, rest = page.partition(begin)
+    _, also_found, after = rest.partition(end)
+    if not (found and also_found):
+        raise ValueError(f"there is no line {begin.strip()!r} with {end.strip()!r} after it")
+    return f"{before}{begin}\n{text.strip()}\n\n{end}{after}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -107,19 +119,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="the least of so many counts, for --check")
     options = parser.parse_args(arguments)
     costs = of_suite(options.bench, Costs())
+    off = 0.0
     if options.check:
-        return check(options.tasks, options.rounds, costs)
-    text = report(costs, as_markdown=options.markdown or options.write is not None)
+        text, off = check(options.tasks, options.rounds, costs)
+    else:
+        text = report(costs, as_markdown=options.markdown or options.write is not None)
     if options.write is None:
         print(text)
-        return 0
-    before, begin, rest = options.write.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        print(f"{options.write}: there is no line {BEGIN.strip()!r} with {END.strip()!r} after it", file=sys.stderr)
-        return 1
-    options.write.write_text(f"{before}{begin}\n{text.strip()}\n\n{end}{after}")
-    return 0
+    else:
+        try:
+            page = put(options.write.read_text(), CHECKED if options.check else SIMULATED, text)
+        except ValueError as error:
+            print(f"{options.write}: {error}", file=sys.stderr)
+            return 1
+        options.write.write_text(page)
+    return 0 if abs(off) <= NEAR else 1
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from benchmarks.scaling.costs import Costs, of_suite
 from benchmarks.scaling.lines import Join, Line, Simulation, Step
 from benchmarks.scaling.model import Engine, Setup, simulated
 from benchmarks.scaling.scenarios import PARTS
+from benchmarks.suite.setting import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -183,16 +184,34 @@ def test_all_sizes_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_tables_are_put_into_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{scaling.BEGIN}old\n{scaling.END}after\n")
+    begin, end = "<!-- simulated: begin -->\n", "<!-- simulated: end -->\n"
+    page.write_text(f"before\n{begin}old\n{end}after\n")
     arguments = ["--bench", str(tmp_path / "none.json"), "--write", str(page)]
     assert scaling.main(arguments) == 0
     text = page.read_text()
-    assert text.startswith(f"before\n{scaling.BEGIN}\n| cost | measured | by |\n| --- |")
-    assert text.endswith(f"\n{scaling.END}after\n")
+    assert text.startswith(f"before\n{begin}\n| cost | measured | by |\n| --- |")
+    assert text.endswith(f"\n{end}after\n")
     assert "old" not in text
     page.write_text("no place")
     assert scaling.main(arguments) == 1
     assert "there is no line" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("measured", "code"), [(12.0, 0), (30.0, 1)])
+def test_a_model_that_is_far_off_is_an_error(measured: float, code: int, tmp_path: Path, monkeypatch, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- checked: begin -->\nold\n<!-- checked: end -->\n")
+    rows = [(1, 10.0, 5.0), (2, measured, 6.0)]
+    monkeypatch.setattr(scaling, "compared", lambda tasks, costs, rounds: (rows, costs))
+    assert scaling.main(["--check", "--write", str(page)]) == code
+    assert f"| 2 | {measured:.2f} s | 6.00 s |" in page.read_text()
+    assert f"Two take {measured / 10:.2f} times as long as one; the model says 1.20" in page.read_text()
+    assert "daemon, load" in capsys.readouterr().out
+
+
+def test_the_page_about_scaling_has_places_for_both():
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    assert "new" in scaling.put(scaling.put(page, scaling.SIMULATED, "new"), scaling.CHECKED, "newer")
 
 
 @pytest.mark.parametrize(
