@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import resource
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from swarmd.core.change import Change
 from swarmd.core.comparing import differences
 from swarmd.core.errors import StorageError
 from swarmd.core.events import BatchTaken, Configured, Event, Loaded, LoadPart, TickAnswered
+from swarmd.core.freezing import Frozen, Room, begin_freezing
 from swarmd.core.swarm import Swarm
 from swarmd.journal import journal as module
 from swarmd.journal.contract import MemoryJournal
@@ -440,11 +442,38 @@ async def test_a_swarm_that_cannot_be_frozen_is_written_down_nevertheless(living
     def refuse(*_: object) -> None:
         raise RuntimeError("a load is under way")
 
-    monkeypatch.setattr(module, "freeze", refuse)
+    monkeypatch.setattr(module, "begin_freezing", refuse)
     for number in range(15):
         await living.append(name(number))
     await until(lambda: "a load is under way" in caplog.text)
     await living.append(name(99))
+
+
+async def test_nothing_is_applied_while_a_swarm_is_copied_and_others_go_on(living, often, monkeypatch):
+    begun, go_on, real = threading.Event(), threading.Event(), begin_freezing
+
+    def slowly(swarm: Swarm, room: Room | None) -> Callable[[], Frozen]:
+        copy = real(swarm, room)
+
+        def copied() -> Frozen:
+            begun.set()
+            go_on.wait(5)
+            return copy()
+
+        return copied
+
+    monkeypatch.setattr(module, "begin_freezing", slowly)
+    for number in range(10):
+        await living.append(name(number))
+    await until(begun.is_set)  # so the event loop is free
+    applied, seq = len(living.applied), living.journal._seq
+    waiting = [living.append(name(100)), living.journal.reserve(list, lambda _: None, 2.0)]
+    await asyncio.sleep(0.05)
+    assert (len(living.applied), [each.done() for each in waiting]) == (applied, [False, False])
+    go_on.set()
+    await asyncio.gather(*waiting)
+    await until(lambda: snapshots(living) == [f"snapshot-{seq:09}.bin"])
+    assert differences(living.killed("then").recover().swarm, living.swarm) == []
 
 
 async def test_the_files_of_a_swarm_do_not_grow_with_its_age(living, often):

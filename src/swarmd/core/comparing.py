@@ -24,7 +24,7 @@ def differences(one: Swarm, other: Swarm) -> list[str]:
 
 
 def _differences(one: Swarm, other: Swarm) -> Iterator[str]:
-    first, second = as_it_is(one, {}), as_it_is(other, {})
+    first, second = as_it_is(one), as_it_is(other)
     yield from _of_values(first.facts(), second.facts())
     yield from _of_contents(first, second)
     yield from _of_values(_counted(one), _counted(other))

@@ -1,13 +1,14 @@
 """A swarm as columns and plain values, and back: what a snapshot is made of.
 
 `freeze` is called between two events and copies only what changes in place; a `Frozen` is then read in another thread
-while the swarm goes on. `thaw` (thawing.py) makes the same swarm again. What follows from something else (counts,
-queues, indices, upstreams left, downstreams) is not kept but counted anew. Knows neither files nor JSON; the journal
-does.
+while the swarm goes on. `begin_freezing` lets that copy, too, be made in another thread. `thaw` (thawing.py) makes the
+same swarm again. What follows from something else (counts, queues, indices, upstreams left, downstreams) is not kept
+but counted anew. Knows neither files nor JSON; the journal does.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -193,17 +194,30 @@ def freeze(swarm: Swarm, room: Room | None = None) -> Frozen:
     `room`, if it is large enough, becomes part of what is frozen. Raises RuntimeError while a load is under way, which
     a snapshot has no place for.
     """
+    return begin_freezing(swarm, room)()
+
+
+def begin_freezing(swarm: Swarm, room: Room | None = None) -> Callable[[], Frozen]:
+    """The same in two steps: what comes back copies the columns, and may be called in another thread.
+
+    Until it has returned, nothing may happen to the swarm.
+    """
     if swarm.parts_under_way or swarm.state.has_staged_load:
         raise RuntimeError("a load is under way; freeze the swarm when it is complete")
-    return as_it_is(swarm, room or {})
+    return _begun(swarm, room or {})
 
 
-def as_it_is(swarm: Swarm, room: Room) -> Frozen:
-    """The same, whatever is under way."""
+def as_it_is(swarm: Swarm) -> Frozen:
+    """The swarm as it is, whatever is under way."""
+    return _begun(swarm, {})()
+
+
+def _begun(swarm: Swarm, room: Room) -> Callable[[], Frozen]:
     state, table = swarm.state, swarm.state.table
-    return Frozen(
+    changing, views = _changing(table), _views(table)
+    taken = partial(
+        Frozen,
         scalars=_scalars(swarm),
-        columns={**_copies(table, room), **_views(table)},
         names=table.names.frozen(),
         commands=table.commands.frozen(),
         arrays=list(table.arrays),
@@ -218,14 +232,22 @@ def as_it_is(swarm: Swarm, room: Room) -> Frozen:
         ticks=list(swarm.ticks.items()),
         history=state.history.frozen(),
     )
+    return lambda: taken(columns={**_copies(changing, room), **views})
 
 
-def _copies(table: Table, room: Room) -> dict[str, Column]:
+def _changing(table: Table) -> dict[str, Column]:
     """What changes in place."""
-    columns = {name: getattr(table, name)[: table.size] for name in CHANGING}
-    columns["lane"] = table.lanes.of_task[: table.size]
-    columns["ready_seq"] = table.queue.ready_seq[: table.size]
-    copies = {"arrays.limit": table.usage.limits().copy(), **_policy_columns(table)}
+    return {
+        **{name: getattr(table, name)[: table.size] for name in CHANGING},
+        "lane": table.lanes.of_task[: table.size],
+        "ready_seq": table.queue.ready_seq[: table.size],
+        "arrays.limit": table.usage.limits(),
+        **_policy_columns(table),
+    }
+
+
+def _copies(columns: Mapping[str, Column], room: Room) -> dict[str, Column]:
+    copies = {}
     for name, column in columns.items():
         place = room.get(name, column[:0])
         if len(place) < len(column):
@@ -243,11 +265,11 @@ def _policy_columns(table: Table) -> dict[str, Column]:
     turns = np.zeros(len(table.arrays) if table.queue.turns else 0, dtype=np.int64)
     turns[list(table.queue.turns.keys())] = list(table.queue.turns.values())
     return {
-        "paths.remaining": paths.remaining[:tasks].copy(),
+        "paths.remaining": paths.remaining[:tasks],
         "arrays.turn": turns,
-        "arrays.done_seconds": paths.done_seconds[:arrays].copy(),
-        "arrays.done_count": paths.done_count[:arrays].copy(),
-        "arrays.estimate": paths.estimates[:arrays].copy(),
+        "arrays.done_seconds": paths.done_seconds[:arrays],
+        "arrays.done_count": paths.done_count[:arrays],
+        "arrays.estimate": paths.estimates[:arrays],
     }
 
 

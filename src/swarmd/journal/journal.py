@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from swarmd.core.errors import StorageError
 from swarmd.core.events import Event
-from swarmd.core.freezing import Frozen, Room, freeze, make_room
+from swarmd.core.freezing import Frozen, Room, begin_freezing, make_room
 from swarmd.core.swarm import Swarm
 from swarmd.journal.encoding import encode
 from swarmd.journal.faults import reach
@@ -228,7 +228,7 @@ class SwarmJournal:
                         resting = True
                 continue
             resting = False
-            self._switch_when_ready()
+            await self._switch_when_ready()
             self._let_reserve()
             group = self._next_group()
             if group:
@@ -413,19 +413,24 @@ class SwarmJournal:
     def _may_switch(self) -> bool:
         return self._next_segment is not None and not self._held
 
-    def _switch_when_ready(self) -> None:
-        """Between two groups: the swarm is what all events so far made of it."""
+    async def _switch_when_ready(self) -> None:
+        """Between two groups: the swarm is what all events so far made of it.
+
+        It is copied in another thread. Until that is done nothing is applied and nobody may reserve, so nothing happens
+        to it; others in the event loop have their turns, and may look at it.
+        """
         if self._next_segment is None or not self._may_switch:
             return
         self.store.switch(self._next_segment)
         self._next_segment = None
         self._bytes_since, self._events_since, self._seconds_since = 0, 0, 0.0
+        room, self._room = self._room, None
         if self._frozen is not None:
             try:
-                self._frozen.set_result((self._seq, freeze(self._swarm, self._room)))
+                frozen = await asyncio.to_thread(begin_freezing(self._swarm, room))
+                self._frozen.set_result((self._seq, frozen))
             except Exception as error:  # noqa: BLE001 - there is no snapshot then, and the journal goes on
                 self._frozen.set_exception(error)
-            self._room = None
         reach("snapshot.switched")
 
     def _snapshot_over(self, task: "asyncio.Task[None]") -> None:
