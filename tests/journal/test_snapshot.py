@@ -19,6 +19,7 @@ from swarmd.journal import snapshot
 from swarmd.journal.snapshot import load_snapshot, read_snapshot, take_snapshot, write_snapshot
 from tests.core.test_freezing import Life, lived, steps, told_again
 
+PIECE = snapshot.ITEMS_AT_ONCE
 POINTS = ["snapshot.begun", "snapshot.half", "snapshot.written", "snapshot.renamed"]
 
 
@@ -46,6 +47,17 @@ def test_a_swarm_comes_back_as_it_was_when_it_was_frozen(tmp_path_factory, befor
     assert seq == 17
     assert differences(swarm, told_again(life.told[:then])) == []
     assert inconsistencies(swarm.state) == []
+
+
+@pytest.mark.parametrize(
+    "length", [0, 1, snapshot.ITEMS_AT_ONCE, snapshot.ITEMS_AT_ONCE + 1, 3 * snapshot.ITEMS_AT_ONCE]
+)
+def test_facts_are_written_in_pieces(length):
+    facts = {"before": {"a": [1]}, "é": [{"n": [n, None, "\u2028"]} for n in range(length)], "after": [], "last": 1.5}
+    pieces = list(snapshot.json_pieces(facts))
+    assert json.loads(b"".join(pieces)) == facts
+    assert max(map(len, pieces)) < 40 * PIECE
+    assert b"".join(snapshot.json_pieces({})) == b"{}"
 
 
 def test_sections_come_back_in_one_piece_each(path):

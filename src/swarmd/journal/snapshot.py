@@ -18,7 +18,7 @@ from typing import IO
 from zlib import crc32
 
 from swarmd.core.errors import DamagedError
-from swarmd.core.freezing import Frozen, Section
+from swarmd.core.freezing import Facts, Frozen, Section
 from swarmd.core.swarm import Swarm
 from swarmd.core.thawing import thaw
 
@@ -29,6 +29,8 @@ _MAGIC, _END = b"SWARMD\x00S", b"COMPLETE"
 _HEADER = struct.Struct("<8sIQ")
 _FOOTER = struct.Struct("<QI8s")
 _FACTS = "facts"
+ITEMS_AT_ONCE = 500
+"""Of a list of facts."""
 
 Reach = Callable[[str], None]
 """Told of the points that a crash must not be able to do harm at; tests let it crash there."""
@@ -36,8 +38,29 @@ Reach = Callable[[str], None]
 
 def take_snapshot(path: Path, seq: int, frozen: Frozen, *, reach: Reach = lambda _: None) -> int:
     """Write down a swarm as it was after event `seq`. Slow, and meant for another thread. Returns the bytes written."""
-    facts: Section = (_FACTS, [json.dumps(frozen.facts(), separators=(",", ":")).encode()])
+    facts: Section = (_FACTS, json_pieces(frozen.facts()))
     return write_snapshot(path, seq, chain([facts], frozen.sections()), reach=reach)
+
+
+def json_pieces(facts: Facts) -> Iterator[bytes]:
+    """Facts as JSON, long lists piece by piece: all at once they would be written without a turn for other threads."""
+    separator = "{"
+    for key, value in facts.items():
+        yield f"{separator}{_json(key)}:".encode()
+        separator = ","
+        if isinstance(value, list):
+            pieces = (value[start : start + ITEMS_AT_ONCE] for start in range(0, len(value), ITEMS_AT_ONCE))
+            yield b"["
+            for number, piece in enumerate(pieces):
+                yield f"{',' if number else ''}{_json(piece)[1:-1]}".encode()
+            yield b"]"
+        else:
+            yield _json(value).encode()
+    yield b"}" if facts else b"{}"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def load_snapshot(path: Path) -> tuple[int, Swarm]:
