@@ -13,7 +13,7 @@ from swarmd._pb.swarm.v1.swarm_service_pb2 import AddTasksRequest
 from swarmd.core.columns import TaskColumns, is_alike
 from swarmd.core.text import TextBlock
 from swarmd.wire import tasks as reading
-from swarmd.wire.chunks import LoadChunk
+from swarmd.wire.chunks import TASKS_AT_ONCE, LoadChunk
 from swarmd.wire.from_proto import columns_of_messages
 
 int64s = st.one_of(st.integers(0, 300), st.integers(-(2**63), 2**63 - 1))
@@ -91,9 +91,16 @@ def plain(columns: TaskColumns) -> dict[str, Any]:
     return {**found, "names": texts(columns.names), "commands": texts(columns.commands), "scales": scales}
 
 
+def opened(message: bytes) -> LoadChunk:
+    chunk = LoadChunk(message)
+    for _ in chunk.open():
+        pass
+    return chunk
+
+
 def read(message: bytes, at_once: int = 3) -> TaskColumns | None:
     """The tasks of a message as they are read here; None where there are none."""
-    parts = list(LoadChunk.read(message).parts(at_once))
+    parts = list(opened(message).parts(at_once))
     return TaskColumns.joined(parts) if parts else None
 
 
@@ -120,9 +127,9 @@ def test_usual_tasks_are_read_without_protobuf(messages: list[task_pb2.Task]):
     encoded = [message.SerializeToString() for message in messages]
     ends = np.cumsum([len(each) for each in encoded])
     data = b"".join(encoded) + reading.PADDING
-    starts = [0, *ends[:-1].tolist()]
+    starts = np.concatenate(([0], ends[:-1]))
 
-    columns = reading._Reading(data, starts, ends.tolist()).columns()  # raises where protobuf would be asked
+    columns = reading._Reading(data, starts, ends).columns()  # raises where protobuf would be asked
 
     assert plain(columns) == plain(columns_of_messages(messages))
 
@@ -135,7 +142,7 @@ def test_any_bytes_are_read_or_refused_as_protobuf_does(message: bytes):
         with pytest.raises(DecodeError):
             read(message)
         return
-    chunk = LoadChunk.read(message)
+    chunk = opened(message)
 
     assert len(chunk) == len(expected.tasks)
     assert chunk.others.swarm_id == expected.swarm_id
@@ -145,10 +152,53 @@ def test_any_bytes_are_read_or_refused_as_protobuf_does(message: bytes):
 def test_what_stands_between_tasks_is_found():
     one = AddTasksRequest(arrays=[array_pb2.Array(array_id=1, name="x" * 300)], swarm_id="a", request_id="r")
     two = AddTasksRequest(tasks=[task_pb2.Task(task_id=1)], arrays=[array_pb2.Array(array_id=2)], swarm_id="b")
-    chunk = LoadChunk.read(one.SerializeToString() + two.SerializeToString())
+    chunk = opened(one.SerializeToString() + two.SerializeToString())
 
     assert [each.array_id for each in chunk.others.arrays] == [1, 2]
     assert (chunk.others.swarm_id, chunk.others.request_id, len(chunk)) == ("b", "r", 1)
+
+
+RUNS = st.lists(
+    st.tuples(st.sampled_from([0, 1, 5, 127, 128, 129, 300]), st.integers(1, 30), st.booleans()), max_size=8
+)
+
+
+@given(RUNS)
+def test_tasks_of_the_same_length_are_found_however_they_follow_each_other(runs: list[tuple[int, int, bool]]):
+    """Runs of tasks whose texts are of one length, with another field between some of them."""
+    message, numbers = b"", list[int]()
+    for length, count, between in runs:
+        ids = range(len(numbers), len(numbers) + count)
+        message += request(*(_numbered(number, length) for number in ids), others=AddTasksRequest())
+        message += b"" if between else b"\x12\x00"
+        numbers += ids
+    chunk = opened(message)
+
+    assert len(chunk) == len(numbers)
+    assert [each for part in chunk.parts(7) for each in part.task_ids.tolist()] == numbers
+    assert len(chunk.others.arrays) == sum(not between for _, _, between in runs)
+
+
+def test_a_run_longer_than_what_is_found_at_once():
+    ids = range(1000, 1000 + 3 * TASKS_AT_ONCE)
+    chunk = LoadChunk(request(*(_numbered(number, 3) for number in ids)))
+    assert 3 <= sum(1 for _ in chunk.open()) <= 6
+    assert [each for part in chunk.parts() for each in part.task_ids.tolist()] == list(ids)
+
+
+@pytest.mark.parametrize("missing", range(1, 40))
+def test_a_message_that_is_cut_off_is_refused(missing: int):
+    whole = request(*(_numbered(number, 3) for number in range(20)))
+    message = whole[:-missing]
+    if len(message) % (len(whole) // 20):
+        with pytest.raises(DecodeError):
+            opened(message)
+    else:
+        assert len(opened(message)) == len(message) // (len(whole) // 20)
+
+
+def _numbered(number: int, length: int) -> bytes:
+    return b"\x08" + _length(number) + b"\x22" + _length(length) + b"x" * length
 
 
 def test_an_unknown_field_of_a_message_is_passed_over():

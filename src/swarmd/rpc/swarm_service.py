@@ -24,7 +24,7 @@ from swarmd.rpc.watch import watch
 from swarmd.wire import from_proto
 from swarmd.wire.chunks import LoadChunk
 
-READERS = {"/swarm.v1.SwarmService/AddTasks": LoadChunk.read}
+READERS = {"/swarm.v1.SwarmService/AddTasks": LoadChunk}
 """Methods whose messages are read otherwise than into protobuf's objects."""
 
 Context = grpc.aio.ServicerContext[object, object]
@@ -186,26 +186,32 @@ class _Loading:
         self.request_id = ""
 
     async def take(self, chunk: LoadChunk) -> None:
-        """One chunk. The first names the swarm; another swarm in a later one is an error."""
-        swarm, request = self._swarm, chunk.others
+        """One chunk, with a turn for others now and then. The first names the swarm; a later one no other."""
+        try:
+            for _ in chunk.open():
+                await asyncio.sleep(0)
+            self._take_others(chunk.others, len(chunk))
+            for part in chunk.parts():
+                self._parts.append(part)
+                await asyncio.sleep(0)
+        except DecodeError:
+            raise from_proto.malformed() from None
+
+    def _take_others(self, request: pb.AddTasksRequest, tasks: int) -> None:
+        """All of a chunk but its tasks, of which there are so many."""
+        swarm = self._swarm
         if swarm is None:
             swarm = self._swarm = self._registry.get(request.swarm_id)
             self.request_id = request.request_id
         elif request.swarm_id and request.swarm_id != swarm.swarm_id:
             raise from_proto.other_swarm(request.swarm_id, swarm.swarm_id)
-        self._count += len(chunk)
+        self._count += tasks
         limit = swarm.limits.max_tasks
         if self._count + swarm.state.task_count > limit and not self.request_id:
             message = f"tasks: more than max_tasks_per_swarm {limit} allows"
             raise LimitExceededError(message, reason="TOO_MANY_TASKS", metadata={"limit": "max_tasks_per_swarm"})
         self._arrays += [from_proto.array(each) for each in request.arrays]
         self._task_resources += [from_proto.task_resources(each) for each in request.task_resources]
-        try:
-            for part in chunk.parts():
-                self._parts.append(part)
-                await asyncio.sleep(0)
-        except DecodeError:
-            raise from_proto.malformed() from None
 
     async def complete(self) -> tuple[HostedSwarm, Load]:
         """The swarm and all chunks together, joined in another thread: a million tasks take a while."""

@@ -5,7 +5,6 @@ too many bytes, a text that may be no UTF-8) is left to protobuf, which decides 
 so both ways lead to the same columns, and to the same errors.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +47,7 @@ class UnusualError(Exception):
     """Something that protobuf is to read."""
 
 
-def task_columns(data: bytes, starts: Sequence[int], ends: Sequence[int]) -> TaskColumns:
+def task_columns(data: bytes, starts: Int64s, ends: Int64s) -> TaskColumns:
     """The tasks whose bytes are from `starts` to before `ends`, with PADDING behind all of `data`.
 
     Raises protobuf's DecodeError for bytes that are no task.
@@ -56,18 +55,18 @@ def task_columns(data: bytes, starts: Sequence[int], ends: Sequence[int]) -> Tas
     try:
         return _Reading(data, starts, ends).columns()
     except UnusualError:
-        pairs = zip(starts, ends, strict=True)
+        pairs = zip(starts.tolist(), ends.tolist(), strict=True)
         return columns_of_messages([task_pb2.Task.FromString(data[start:end]) for start, end in pairs])
 
 
 class _Reading:
     """The fields of many tasks, the first of each, then the second of each, and so on."""
 
-    def __init__(self, data: bytes, starts: Sequence[int], ends: Sequence[int]) -> None:
+    def __init__(self, data: bytes, starts: Int64s, ends: Int64s) -> None:
         self._data = data
         self._bytes = np.frombuffer(data, dtype=np.uint8)
-        self._starts = np.array(starts, dtype=np.int64)
-        self._ends = np.array(ends, dtype=np.int64)
+        self._starts = starts
+        self._ends = ends
         self._numbers: dict[str, Int64s] = {}
         self._texts: dict[str, tuple[Int64s, Int64s]] = {}
         """Where each text begins and ends."""
