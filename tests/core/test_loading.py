@@ -1,13 +1,16 @@
 """Loading: what is refused and how it is said, what is applied, and plans that are made while the swarm goes on."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from swarmd.core import model
-from swarmd.core.columns import TaskColumns
+from swarmd.core import loading, model
+from swarmd.core.columns import TaskColumns, alike
 from swarmd.core.errors import AlreadyExistsError, InvalidInputError, LimitExceededError, NotFoundError, SwarmdError
 from swarmd.core.loading import KnownIds, Load, plan_load
 from swarmd.core.model import Array, Task, TaskResources
@@ -376,3 +379,48 @@ def test_a_plan_keeps_nothing_of_the_columns_that_it_was_made_of():
     tell(state, "D", 1)
     assert (statuses(state), statuses(other)) == ("DQ", "GG")
     assert columns.statuses.tolist() == [0, 0]
+
+
+# -- columns in which all are alike, and lanes ------------------------------------------------------------------------
+
+INT32S = st.integers(-(2**31), 2**31 - 1)
+
+
+@given(st.lists(st.one_of(st.integers(-5, 5), INT32S), min_size=1), st.sampled_from([np.int32, np.int64]))
+def test_values_are_numbered_in_their_order(values: list[int], dtype: type[np.integer]):
+    found, places = loading._numbered(np.array(values, dtype=dtype))
+    assert found.tolist() == sorted(set(values))
+    assert found[places].tolist() == values
+    assert places.dtype == np.int32
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.lists(st.integers(0, 3), min_size=1, max_size=30), INT32S)
+def test_the_same_is_planned_whether_or_not_alike_columns_take_memory(arrays, kinds, statuses, priority):
+    size = len(statuses)
+    ids = np.arange(1, size + 1)
+    codes = np.array([Code.REGISTERED, Code.QUEUED, Code.RUNNING, Code.DONE], dtype=np.uint8)
+    status = codes[statuses] if len(set(statuses)) > 1 else alike(codes[statuses[0]], size, np.uint8)
+    array_ids = 1 + ids % arrays if arrays > 1 else alike(1, size, np.int64)
+    resources_ids = 1 + ids % kinds if kinds > 1 else alike(1, size, np.int64)
+    whole = TaskColumns.of(ids, array_ids, resources_ids, statuses=status, priorities=priority)
+    frugal = replace(
+        whole,
+        array_ids=array_ids,
+        task_resources_ids=resources_ids,
+        statuses=status,
+        priorities=alike(priority, size, np.int32),
+        upstream_counts=alike(0, size, np.int32),
+    )
+    known = (
+        [Array(number) for number in range(1, arrays + 1)],
+        [TaskResources(number) for number in range(1, kinds + 1)],
+    )
+    table = SwarmState("s").table
+    one, other = (plan_load(table, Load(*known, each)) for each in (whole, frugal))
+
+    assert one.lane_keys == other.lane_keys
+    assert one.counts.tolist() == other.counts.tolist()
+    assert {name: column.tolist() for name, column in one.columns.items()} == {
+        name: column.tolist() for name, column in other.columns.items()
+    }
+    assert all(column.flags.writeable for column in other.columns.values())

@@ -88,7 +88,9 @@ class IdIndex:
         return twin
 
     def find(self, wanted: Int64s) -> Rows:
-        """The row of each id, ABSENT (-1) for ids that are not there."""
+        """The row of each id, ABSENT (-1) for ids that are not there. Not to be written to."""
+        if len(wanted) > 1 and wanted.strides == (0,):  # all are the same
+            return np.broadcast_to(self.find(wanted[:1]), wanted.shape)
         if not self._runs:
             return np.full(len(wanted), ABSENT, dtype=np.int32)
         found = self._runs[0].find(wanted)

@@ -70,13 +70,16 @@ class SortedByLane:
         """Sort these places by the lane of each; None when there are none."""
         if not len(places):
             return None
-        ranks = np.argsort(lanes, kind="stable")
-        ordered = lanes[ranks]
+        if bool(np.all(lanes[1:] >= lanes[:-1])):
+            ranks, ordered = np.arange(len(lanes)), lanes
+        else:
+            ranks = np.argsort(lanes, kind="stable")
+            ordered, places = lanes[ranks], places[ranks]
         cuts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
-        return cls(places[ranks], ranks.astype(np.int64), ordered[np.concatenate(([0], cuts))], cuts.tolist())
+        return cls(places, ranks.astype(np.int64, copy=False), ordered[np.concatenate(([0], cuts))], cuts.tolist())
 
 
-def by_lane(lane_rows: Rows, rows: Rows, seqs: Int64s) -> Iterator[tuple[int, bytes, bytes]]:
+def by_lane(lane_rows: Rows, rows: Rows, seqs: Int64s) -> Iterator[tuple[int, memoryview, memoryview]]:
     """The tasks of each lane, in order: (lane, rows as bytes, sequence numbers as bytes)."""
     if len(lane_rows) > 1:
         if bool(np.any(lane_rows[1:] < lane_rows[:-1])):
@@ -88,8 +91,8 @@ def by_lane(lane_rows: Rows, rows: Rows, seqs: Int64s) -> Iterator[tuple[int, by
     return cut(lane_rows[[0, *cuts]].tolist(), cuts, rows, seqs)
 
 
-def cut(lanes: list[int], cuts: list[int], rows: Rows, seqs: Int64s) -> Iterator[tuple[int, bytes, bytes]]:
+def cut(lanes: list[int], cuts: list[int], rows: Rows, seqs: Int64s) -> Iterator[tuple[int, memoryview, memoryview]]:
     """Tasks that stand lane by lane, cut where the next lane begins."""
-    row_bytes, seq_bytes = rows.tobytes(), seqs.tobytes()
+    row_bytes, seq_bytes = rows.data.cast("B"), seqs.data.cast("B")
     for lane, start, end in zip(lanes, [0, *cuts], [*cuts, len(rows)], strict=True):
         yield lane, row_bytes[ROW_BYTES * start : ROW_BYTES * end], seq_bytes[SEQ_BYTES * start : SEQ_BYTES * end]

@@ -81,7 +81,7 @@ class ReadyQueue:
         numbers = lane_rows[ready.lanes].tolist()
         return self._push_groups(cut(numbers, ready.cuts, rows, seqs), lanes)
 
-    def _push_groups(self, groups: Iterator[tuple[int, bytes, bytes]], lanes: LaneTable) -> Rows:
+    def _push_groups(self, groups: Iterator[tuple[int, memoryview, memoryview]], lanes: LaneTable) -> Rows:
         touched: list[int] = []
         for lane_row, part_rows, part_seqs in groups:
             lane = self._lanes.get(lane_row) or self._new_lane(lane_row, lanes)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swarmd.core import model
-from swarmd.core.columns import Int32s, Scales, TaskColumns
+from swarmd.core.columns import Int32s, Scales, TaskColumns, is_alike
 from swarmd.core.errors import AlreadyExistsError, InvalidInputError, NotFoundError, SwarmdError
 from swarmd.core.graph import Segment, find_cycle, offsets_of, segment_of
 from swarmd.core.ids import ABSENT, IdIndex, Int64s, Rows, distinct
@@ -25,6 +25,7 @@ from swarmd.core.table import Table
 from swarmd.core.templates import check_template
 
 SHOWN_IDS = 10
+_SMALL_TABLE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,6 @@ class LoadPlan:
     columns: dict[str, NDArray[np.generic]]
     """What the table appends; `scales` and `lane` are places in `scale_sets` and `lane_keys`."""
     lane_keys: list[LaneKey]
-    upstream_counts: Int32s
     upstream_offsets: Int64s
     upstream_rows: Rows
     known_edges: NDArray[np.intp]
@@ -109,6 +109,7 @@ def plan_load(known: Known, load: Load, texts: TextLimits = model.ALL_TEXTS) -> 
     resources_rows = _look_up(
         "task resources", "tasks.task_resources_id", tasks.task_resources_ids, resources_ids, tasks
     )
+    counts = _counts(array_rows, tasks, array_ids.size)
     ids = known.ids.copy()
     ids.add(tasks.task_ids)
     upstream_counts, upstream_rows = _dependencies(known.size, ids, tasks)
@@ -116,24 +117,36 @@ def plan_load(known: Known, load: Load, texts: TextLimits = model.ALL_TEXTS) -> 
     _check_cycles(tasks, upstream_rows, targets, first)
     remaining = _remaining(known, load, resources_rows, upstream_rows, targets)
     lane_keys, lanes = _lanes(tasks.priorities, array_rows, resources_rows, remaining)
+    del array_rows, resources_rows  # what is not needed any more makes room for what comes
     left = _upstreams_left(tasks, upstream_counts, upstream_rows, targets, first)
-    counts = array_rows.astype(np.int64) * STANDING_CODES + tasks.statuses
+    segment = segment_of(upstream_rows, targets)
+    del targets
+    ready = _ready(tasks, left, lanes)
     return LoadPlan(
         load=load,
         load_count=known.load_count,
         first_row=first,
         first_resources_row=known.resources_ids.size,
         ids=ids,
+        upstream_offsets=offsets_of(upstream_counts),
         columns=_columns(tasks, left, lanes) | ({} if remaining is None else {"remaining": remaining}),
         lane_keys=lane_keys,
-        upstream_counts=upstream_counts,
-        upstream_offsets=offsets_of(upstream_counts),
         upstream_rows=upstream_rows,
         known_edges=np.flatnonzero(upstream_rows < first),
-        segment=segment_of(upstream_rows, targets),
-        ready=_ready(tasks, left, lanes),
-        counts=np.bincount(counts, minlength=array_ids.size * STANDING_CODES),
+        segment=segment,
+        ready=ready,
+        counts=counts,
     )
+
+
+def _counts(array_rows: Rows, tasks: TaskColumns, arrays: int) -> NDArray[np.int64]:
+    """The tasks by array row and code, flat."""
+    if is_alike(tasks.statuses):
+        counts = np.zeros((arrays, STANDING_CODES), dtype=np.int64)
+        counts[:, tasks.statuses[0]] = np.bincount(array_rows, minlength=arrays)
+        return counts.ravel()
+    places = array_rows.astype(np.int64) * STANDING_CODES + tasks.statuses
+    return np.bincount(places, minlength=arrays * STANDING_CODES)
 
 
 def _ready(tasks: TaskColumns, upstreams_left: Int32s, lanes: Rows) -> SortedByLane | None:
@@ -326,17 +339,38 @@ def _lanes(
     """The distinct lanes of the tasks, and which of them each task has."""
     if not len(priorities):
         return [], np.zeros(0, dtype=np.int32)
-    pairs = array_rows.astype(np.int64) * (int(resources_rows.max()) + 1) + resources_rows
-    pair_places = np.unique(pairs, return_inverse=True)[1]
-    levels, level_places = np.unique(priorities, return_inverse=True)
-    together = pair_places.astype(np.int64) * len(levels) + level_places
+    pairs = array_rows.astype(np.int64)
+    pairs *= int(resources_rows.max()) + 1
+    pairs += resources_rows
+    together = _numbered(pairs)[1]
+    if not is_alike(priorities):
+        levels, level_places = _numbered(priorities)
+        together = together * np.int64(len(levels)) + level_places
     classes = None if remaining is None else path_classes(remaining)
     if classes is not None:
-        together = together * (int(classes.max()) - int(classes.min()) + 1) + (classes - classes.min())
-    _, firsts, places = np.unique(together, return_index=True, return_inverse=True)
+        together = together * np.int64(int(classes.max()) - int(classes.min()) + 1) + (classes - classes.min())
+    count, places = _numbered(together)
+    firsts = np.zeros(len(count), dtype=np.int64)
+    firsts[places[::-1]] = np.arange(len(places) - 1, -1, -1)  # of several that are put into a place, the last stays
     paths = [NO_CLASS] * len(firsts) if classes is None else classes[firsts].tolist()
     shared = priorities[firsts].tolist(), array_rows[firsts].tolist(), resources_rows[firsts].tolist()
-    return list(zip(*shared, paths, strict=True)), places.astype(np.int32)
+    return list(zip(*shared, paths, strict=True)), places
+
+
+def _numbered(values: NDArray[np.integer]) -> tuple[NDArray[np.integer], Rows]:
+    """The distinct values, ascending, and which of them each one is.
+
+    Where they are close together that is looked up in a table, which needs neither sorting nor its memory.
+    """
+    lowest, highest = int(values.min()), int(values.max())
+    if highest - lowest >= max(_SMALL_TABLE, 2 * len(values)):
+        found, places = np.unique(values, return_inverse=True)
+        return found, places.astype(np.int32)
+    offsets = values - values.dtype.type(lowest) if lowest else values
+    is_there = np.zeros(highest - lowest + 1, dtype=np.bool_)
+    is_there[offsets] = True
+    numbers = np.cumsum(is_there, dtype=np.int32) - np.int32(1)
+    return np.flatnonzero(is_there) + lowest, numbers[offsets]
 
 
 def _dependencies(known_size: int, index: IdIndex, tasks: TaskColumns) -> tuple[Int32s, Rows]:

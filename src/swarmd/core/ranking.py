@@ -60,7 +60,7 @@ def follow_load(table: Table, paths: Paths, plan: LoadPlan) -> None:
         return
     ends = plan.upstream_offsets[1:]
     after = plan.first_row + np.searchsorted(ends, plan.known_edges, side="right")
-    budget = RAISED_AT_LEAST + RAISED_PER_LOADED * (len(plan.upstream_counts) + len(plan.upstream_rows))
+    budget = RAISED_AT_LEAST + RAISED_PER_LOADED * (len(plan.load.tasks) + len(plan.upstream_rows))
     upstreams, behind = plan.upstream_rows[plan.known_edges], paths.remaining[after]
     raised = [_raised(table, paths, upstreams, behind)]
     while len(raised[-1]):

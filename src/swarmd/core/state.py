@@ -225,7 +225,7 @@ class SwarmState:
         table, edges = self.table, plan.known_edges
         done = edges[table.status[plan.upstream_rows[edges]] == Code.DONE]
         if len(done):
-            ends = np.cumsum(plan.upstream_counts)
+            ends = plan.upstream_offsets[1:]
             table_rows = plan.first_row + np.searchsorted(ends, done, side="right")
             np.subtract.at(table.upstreams_left, table_rows, np.int32(1))
 
