@@ -191,9 +191,12 @@ class _Loading:
             for _ in chunk.open():
                 await asyncio.sleep(0)
             self._take_others(chunk.others, len(chunk))
+            parts = []
             for part in chunk.parts():
-                self._parts.append(part)
+                parts.append(part)
                 await asyncio.sleep(0)
+            if parts:
+                self._parts.append(TaskColumns.joined(parts))
         except DecodeError:
             raise from_proto.malformed() from None
 
