@@ -355,7 +355,7 @@ def test_columns_are_written_as_messages_are(rows, shared, attempts, priority):
         )
         for place, (task_id, name, command, pair) in enumerate(rows)
     ]
-    assert [task_pb2.Task.FromString(each) for each in block.encoded()] == expected
+    assert [task_pb2.Task.FromString(each) for part in block.encoded() for each in part] == expected
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from swarmd._pb.swarm.v1 import task_pb2
 from swarmd.client.messages import UNFIT, message_of, unfit
@@ -43,11 +44,11 @@ class TaskBlock:
     own_upstreams: dict[int, list[Int64s]] = field(default_factory=dict)
     """By position: what only this task waits for."""
 
-    def encoded(self) -> Iterator[bytes]:
-        """Each task as a serialised swarm.v1.Task, in order."""
+    def encoded(self) -> Iterator[list[bytes]]:
+        """Each task as a serialised swarm.v1.Task, in order, many at a time."""
         shared = self._shared()
         for start in range(0, len(self.task_ids), TASKS_AT_ONCE):
-            yield from self._part(slice(start, start + TASKS_AT_ONCE), start, shared)
+            yield self._part(slice(start, start + TASKS_AT_ONCE), start, shared)
 
     def _shared(self) -> bytes:
         message = message_of(
@@ -60,7 +61,7 @@ class TaskBlock:
         )
         return message.SerializeToString() + b"".join(map(_packed, self.upstreams))
 
-    def _part(self, part: slice, start: int, shared: bytes) -> Iterator[bytes]:
+    def _part(self, part: slice, start: int, shared: bytes) -> list[bytes]:
         ids = varints(self.task_ids[part])
         heads: list[bytes] = [_TASK_ID + each + shared for each in ids]
         if self.names is not None:
@@ -73,10 +74,9 @@ class TaskBlock:
             pairs = varints(column[part])
             heads = [head + _UPSTREAMS + _LENGTHS[len(each)] + each for head, each in zip(heads, pairs, strict=True)]
         if not self.own_upstreams:
-            yield from heads
-            return
-        for position, head in enumerate(heads, start=start):
-            yield head + b"".join(map(_packed, self.own_upstreams.get(position, ())))
+            return heads
+        owns = (self.own_upstreams.get(position, ()) for position in range(start, start + len(heads)))
+        return [head + b"".join(map(_packed, own)) for head, own in zip(heads, owns, strict=True)]
 
 
 def entry(tag: bytes, message: bytes) -> bytes:
@@ -84,20 +84,42 @@ def entry(tag: bytes, message: bytes) -> bytes:
     return tag + _length(len(message)) + message
 
 
+def entries(tag: bytes, messages: list[bytes]) -> list[bytes]:
+    """The same of many."""
+    if max(map(len, messages), default=0) < _SMALL:
+        return [tag + _LENGTHS[len(message)] + message for message in messages]
+    return [entry(tag, message) for message in messages]
+
+
 def varints(values: Int64s) -> list[bytes]:
     """Numbers as protobuf writes them, each for itself."""
-    encoded: np.ndarray[tuple[int], np.dtype[np.object_]] = np.empty(len(values), dtype=object)
+    if not len(values):
+        return []
     unsigned = values.astype(np.uint64)
-    for size in range(1, 11):
+    shortest, longest = (_varint_size(int(each)) for each in (unsigned.min(), unsigned.max()))
+    if shortest == longest:
+        return _of_size(unsigned, longest)
+    encoded: np.ndarray[tuple[int], np.dtype[np.object_]] = np.empty(len(values), dtype=object)
+    for size in range(shortest, longest + 1):
         low = 0 if size == 1 else 1 << 7 * (size - 1)
         chosen = np.flatnonzero((unsigned >= low) & (unsigned <= min((1 << 7 * size) - 1, (1 << 64) - 1)))
         if len(chosen):
-            shifts = np.arange(0, 7 * size, 7, dtype=np.uint64)
-            groups = ((unsigned[chosen, np.newaxis] >> shifts) & np.uint64(0x7F)).astype(np.uint8)
-            groups[:, :-1] |= 0x80
-            data = groups.tobytes()
-            encoded[chosen] = [data[place : place + size] for place in range(0, len(data), size)]
+            encoded[chosen] = _of_size(unsigned[chosen], size)
     return encoded.tolist()
+
+
+def _varint_size(number: int) -> int:
+    return max(1, -(-number.bit_length() // 7))
+
+
+def _of_size(values: NDArray[np.uint64], size: int) -> list[bytes]:
+    """Numbers that take so many bytes each."""
+    groups = np.empty((len(values), size), dtype=np.uint8)
+    for place in range(size):
+        groups[:, place] = (values >> np.uint64(7 * place)) & np.uint64(0x7F)
+    groups[:, :-1] |= 0x80
+    data = groups.tobytes()
+    return [data[place : place + size] for place in range(0, len(data), size)]
 
 
 def _packed(ids: Int64s) -> bytes:

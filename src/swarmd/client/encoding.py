@@ -1,7 +1,9 @@
 """Loads and news as messages: what AddTasks takes, in chunks that fit below the daemon's message limit, and updates."""
 
 import operator
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Protocol, SupportsIndex, cast, runtime_checkable
 
 import numpy as np
@@ -9,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from numpy.typing import ArrayLike, NDArray
 
 from swarmd._pb.swarm.v1 import array_pb2, state_pb2, swarm_service_pb2, task_pb2
-from swarmd.client.columns import TaskBlock, entry
+from swarmd.client.columns import TaskBlock, entries, entry
 from swarmd.client.messages import UNFIT, message_of, unfit
 from swarmd.client.ordering import Tasks
 from swarmd.core.errors import InvalidInputError
@@ -21,6 +23,8 @@ from swarmd.core.update import StateUpdate, TaskStatuses
 CHUNK_BYTES = 1 << 20
 """About how large a chunk gets; one command may have 128 KiB, so it stays far below the 4 MiB of the default limit."""
 
+TASKS_AT_ONCE = 1000
+"""So many tasks that are no columns are written at a time."""
 MAX_ID = (1 << 63) - 1
 Ids = ArrayLike | Tasks
 """Ids of tasks: one, a list, a range, a numpy array of whole numbers, or tasks of a Swarm that was built here."""
@@ -58,28 +62,33 @@ def add_tasks_chunks(
     """The chunks of a load as serialised AddTasksRequests, each of about `chunk_bytes` at most; one at least."""
     chunk = [swarm_service_pb2.AddTasksRequest(swarm_id=swarm_id, request_id=request_id).SerializeToString()]
     size, is_empty = len(chunk[0]), True
-    for part in _parts(load):
-        if size + len(part) > chunk_bytes and not is_empty:
-            yield b"".join(chunk)
-            chunk, size = [], 0
-        chunk.append(part)
-        size += len(part)
-        is_empty = False
+    for parts in _parts(load):
+        start, ends = 0, list(accumulate(map(len, parts), initial=0))
+        while start < len(parts):
+            stop = bisect_right(ends, chunk_bytes - size + ends[start], start + 1) - 1
+            if stop == start and not is_empty:
+                yield b"".join(chunk)
+                chunk, size, is_empty = [], 0, True
+                continue
+            stop = max(stop, start + 1)
+            chunk += parts[start:stop]
+            size, is_empty = size + ends[stop] - ends[start], False
+            start = stop
     yield b"".join(chunk)
 
 
-def _parts(load: Loadable | ColumnLoad) -> Iterator[bytes]:
-    for array in load.arrays:
-        yield entry(_ARRAYS, array_message(array).SerializeToString())
-    for resources in load.task_resources:
-        yield entry(_TASK_RESOURCES, task_resources_message(resources).SerializeToString())
+def _parts(load: Loadable | ColumnLoad) -> Iterator[list[bytes]]:
+    """The fields of a load, many at a time."""
+    yield [entry(_ARRAYS, array_message(array).SerializeToString()) for array in load.arrays]
+    yield [entry(_TASK_RESOURCES, task_resources_message(each).SerializeToString()) for each in load.task_resources]
     if isinstance(load, ColumnLoad):
         for block in load.blocks:
-            for task in block.encoded():
-                yield entry(_TASKS, task)
+            for tasks in block.encoded():
+                yield entries(_TASKS, tasks)
     else:
-        for each in load.tasks:
-            yield entry(_TASKS, task_message(each).SerializeToString())
+        for start in range(0, len(load.tasks), TASKS_AT_ONCE):
+            some = load.tasks[start : start + TASKS_AT_ONCE]
+            yield entries(_TASKS, [task_message(each).SerializeToString() for each in some])
 
 
 def array_message(array: Array) -> array_pb2.Array:
