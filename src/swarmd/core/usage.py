@@ -114,7 +114,8 @@ class Usage:
         self._counts[place + old] -= count
         self._counts[place + new] += count
         was, is_now = FIRST_ACTIVE <= old <= LAST_ACTIVE, FIRST_ACTIVE <= new <= LAST_ACTIVE
-        self._active[array_row] += count * (is_now - was)
+        if was != is_now:
+            self._active[array_row] += count if is_now else -count
         self.totals[old] -= count
         self.totals[new] += count
 

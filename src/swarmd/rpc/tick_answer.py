@@ -16,6 +16,7 @@ from swarmd.wire import to_proto
 from swarmd.wire.names import TASK_STATUS_TO_PB
 from swarmd.wire.packing import Packed, field, submessage
 
+BATCHES_AT_ONCE = 50
 _BATCH_IDS, _BATCH_ATTEMPTS = batch_pb2.Batch.TASK_IDS_FIELD_NUMBER, batch_pb2.Batch.ATTEMPTS_FIELD_NUMBER
 _GROUP_IDS = state_pb2.TaskStatusGroup.TASK_IDS_FIELD_NUMBER
 _GROUP_ATTEMPTS = state_pb2.TaskStatusGroup.ATTEMPTS_FIELD_NUMBER
@@ -26,12 +27,13 @@ _BATCHES = pb.TickResponse.BATCHES_FIELD_NUMBER
 
 
 async def tick_answer(answer: TickAnswer) -> bytes:
-    """A TickResponse, its batches with ids and attempts only. Others have their turn between its two halves."""
+    """A TickResponse, its batches with ids and attempts only. Others have their turn in the middle of a large one."""
     update = answer.update
     rest = pb.TickResponse(timed_out=update.timed_out, ready_to_run_count=answer.ready_count, revision=answer.revision)
     results = [(result, TaskStatuses(result.task_statuses).groups) for result in update.batch_results]
     packed = _packed(update, [group for _, groups in results for group in groups])
-    await asyncio.sleep(0)
+    if len(update.batches) > BATCHES_AT_ONCE:
+        await asyncio.sleep(0)
     parts = [rest.SerializeToString(), submessage(_UPDATE, _state_update(update, packed))]
     parts += [_result(result, groups, packed) for result, groups in results]
     parts += [_batch(batch, packed) for batch in update.batches]

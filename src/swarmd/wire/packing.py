@@ -7,6 +7,7 @@ behind: a message's fields may stand in any order.
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,24 +20,42 @@ _LENGTH_DELIMITED = 2
 
 def packed(numbers: Numbers) -> bytes:
     """The varints of these numbers, one after the other, as `repeated int64` and `repeated int32` have them."""
-    return b"" if not len(numbers) else _varints(numbers)[0].tobytes()
+    return packed_parts([numbers])[0]
 
 
 def packed_parts(parts: Sequence[Numbers]) -> list[bytes]:
     """The same for each of these columns, in one go."""
-    if not parts:
-        return []
-    numbers = np.concatenate([part.astype(np.int64, copy=False) for part in parts])
-    ends = np.cumsum([len(part) for part in parts])
-    if not len(numbers):
+    ends = np.cumsum([len(part) for part in parts]).tolist() if parts else [0]
+    if not ends[-1]:
         return [b""] * len(parts)
-    data, lengths = _varints(numbers)
-    if isinstance(lengths, int):
-        cuts = ends * lengths
-    else:
-        cuts = np.concatenate(([0], np.cumsum(lengths)))[ends]
-    whole = data.tobytes()
-    return [whole[start:end] for start, end in pairwise([0, *cuts.tolist()])]
+    joined: NDArray[Any] = np.concatenate(parts)
+    numbers = joined.astype(np.int64, copy=False)
+    smallest, largest = int(numbers.min()), int(numbers.max())
+    width = _length(smallest if smallest < 0 else largest)
+    whole = _bytes_of(numbers, width, narrow=0 <= smallest <= largest < 1 << 32)
+    cuts = [whole[width * start : width * end] for start, end in pairwise([0, *ends])]
+    if smallest >= 0 and _length(smallest) == width:
+        return cuts
+    if smallest > 0 or (smallest < 0 and numbers.all()):  # then no byte of a varint is 0
+        return [cut.translate(None, b"\0") for cut in cuts]
+    return [b"".join(_without_end(cut[at : at + width]) for at in range(0, len(cut), width)) for cut in cuts]
+
+
+def _bytes_of(numbers: NDArray[np.int64], width: int, *, narrow: bool) -> bytes:
+    """So many bytes a number: its varint, with bytes that are 0 behind."""
+    if width == 1:
+        return numbers.astype(np.uint8).tobytes()
+    left: NDArray[Any] = numbers.astype(np.uint32) if narrow else numbers.view(np.uint64)
+    table = np.empty((len(numbers), width), dtype=np.uint8)
+    for place in range(width):
+        low = left.astype(np.uint8) & np.uint8(_MORE - 1)
+        left = left >> left.dtype.type(_BITS)
+        table[:, place] = low | ((left > 0).view(np.uint8) << np.uint8(_BITS))
+    return table.tobytes()
+
+
+def _without_end(number: bytes) -> bytes:
+    return number.rstrip(b"\0") or b"\0"
 
 
 class Packed:
@@ -81,26 +100,6 @@ def varint(number: int) -> bytes:
         number >>= _BITS
     found.append(number)
     return bytes(found)
-
-
-def _varints(numbers: Numbers) -> tuple[NDArray[np.uint8], int | NDArray[np.int64]]:
-    """The bytes of all, and how many each of them takes: one number where all take the same."""
-    smallest, largest = int(numbers.min()), int(numbers.max())
-    if smallest >= 0 and largest < _MORE:
-        return numbers.astype(np.uint8), 1
-    left = numbers.astype(np.int64, copy=False).view(np.uint64)  # a negative number takes ten bytes
-    longest = _length(largest if smallest >= 0 else -1)
-    table = np.empty((len(numbers), longest), dtype=np.uint8)
-    for place in range(longest):
-        table[:, place] = (left >> np.uint64(_BITS * place)).astype(np.uint8) | np.uint8(_MORE)
-    if smallest >= 0 and _length(smallest) == longest:
-        table[:, -1] &= _MORE - 1
-        return table.reshape(-1), longest
-    lengths = np.ones(len(numbers), dtype=np.int64)
-    for place in range(1, longest):
-        lengths += left >= np.uint64(1 << _BITS * place)
-    table[np.arange(len(numbers)), lengths - 1] &= _MORE - 1
-    return table[np.arange(longest) < lengths[:, None]], lengths
 
 
 def _length(number: int) -> int:
