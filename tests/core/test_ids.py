@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarmd.core.ids import ABSENT, IdIndex, distinct
+from swarmd.core.ids import ABSENT, IdIndex, all_differ, distinct
 from swarmd.core.model import MAX_ID
 
 
@@ -87,3 +87,8 @@ def test_a_run_that_precedes_an_earlier_one_is_not_taken_for_its_continuation():
 @pytest.mark.parametrize("values", [[], [1], [3, 1, 3, 2, 1], [5, 5, 5]])
 def test_distinct_is_sorted_and_has_each_value_once(values):
     assert distinct(np.array(values, dtype=np.int64)).tolist() == sorted(set(values))
+
+
+@given(rows=st.lists(st.integers(0, 40) | st.integers(0, 10**9), min_size=1, max_size=30))
+def test_rows_that_all_differ_are_told_from_others(rows: list[int]):
+    assert all_differ(np.array(rows, dtype=np.int32)) == (len(set(rows)) == len(rows))

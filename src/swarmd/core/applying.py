@@ -13,7 +13,7 @@ from swarmd.core.batch import Batch
 from swarmd.core.change import Change, Ignored
 from swarmd.core.errors import InvalidInputError, NotFoundError
 from swarmd.core.history import UNKNOWN_RESOURCES, History
-from swarmd.core.ids import ABSENT, Int64s, Places, Rows
+from swarmd.core.ids import ABSENT, Int64s, Places, Rows, all_differ
 from swarmd.core.loading import SHOWN_IDS, check_limit
 from swarmd.core.model import ALL_TEXTS, MAX_ATTEMPT, QueueLimits
 from swarmd.core.queues import check_queue_limits
@@ -149,9 +149,11 @@ def _distinct(rows: Rows, attempts: Attempts | None) -> NDArray[np.intp] | None:
     """The places to keep, so that each row comes once; None: all. Of several attempts of a task the highest counts."""
     if len(rows) < 2 or np.count_nonzero(rows[1:] > rows[:-1]) == len(rows) - 1:
         return None
+    if all_differ(rows):
+        return None
     if attempts is None:
         _, firsts = np.unique(rows, return_index=True)
-        return None if len(firsts) == len(rows) else np.sort(firsts)
+        return np.sort(firsts)
     order = np.lexsort((-attempts, rows))
     ordered = rows[order]
     first = np.ones(len(rows), dtype=np.bool_)

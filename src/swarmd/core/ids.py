@@ -18,6 +18,7 @@ Places = NDArray[np.intp]
 Number = TypeVar("Number", bound=np.integer)
 
 ABSENT = -1
+_CLOSE = 32
 
 
 def distinct(values: NDArray[Number]) -> NDArray[Number]:
@@ -28,6 +29,16 @@ def distinct(values: NDArray[Number]) -> NDArray[Number]:
     first = np.ones(len(ordered), dtype=np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
     return ordered[first]
+
+
+def all_differ(rows: Rows) -> bool:
+    """Whether none of these rows, which are not none, comes twice: one pass where they lie close together."""
+    first, last = int(rows.min()), int(rows.max())
+    if last - first >= _CLOSE * len(rows):
+        return len(distinct(rows)) == len(rows)
+    seen = np.zeros(last - first + 1, dtype=np.bool_)
+    seen[rows - np.int32(first)] = True
+    return int(np.count_nonzero(seen)) == len(rows)
 
 
 @dataclass(frozen=True, slots=True)
