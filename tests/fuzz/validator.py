@@ -117,8 +117,9 @@ def _loaded(swarm: Swarm, request: swarm_service_pb2.AddTasksRequest) -> Loaded:
 
 
 def _updated(swarm: Swarm, request: scheduler_service_pb2.ApplyUpdateRequest) -> Updated:
-    from_proto.check_size(request.update)
-    return Updated(from_proto.state_update(request.update))
+    update = from_proto.state_update(request.update)
+    from_proto.check_size(update)
+    return Updated(update)
 
 
 def _configured(swarm: Swarm, request: swarm_service_pb2.UpdateSwarmRequest) -> Configured:

@@ -31,6 +31,7 @@ _ADJUST, _GIVE_BACK, _STALE_FROM = Effect.ADJUST, Effect.GIVE_BACK, Effect.STALE
 _STALE_FURTHER, _STALE_ATTEMPT = Effect.STALE_FURTHER, Effect.STALE_ATTEMPT
 _REGISTERED, _DONE, _ERROR_FATAL = Code.REGISTERED, Code.DONE, Code.ERROR_FATAL
 _CANCELLED = TaskStatus.CANCELLED
+_COUNTED_AS_BYTES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +105,11 @@ def _resolve_group(table: Table, group: StatusGroup, place: int) -> ResolvedGrou
         _check_attempts(attempts, len(ids), f"update.task_statuses[{place}].attempts")
     if group.reason:
         ALL_TEXTS.check("reason", group.reason, f"update.task_statuses[{place}].reason")
-    if len(ids) == 1:
-        rows = np.array([table.ids.find_one(ids.item())], dtype=np.int32)
-    else:
-        rows = table.ids.find(ids)
-    if len(rows) and rows.min() == ABSENT:
-        _refuse_unknown(rows, group, f"update.task_statuses[{place}]")
-    keep = _distinct(rows, attempts)
+    ascending = len(ids) < 2 or np.count_nonzero(ids[1:] > ids[:-1]) == len(ids) - 1
+    rows = table.ids.find_known(ids, ascending=ascending)
+    if rows is None:
+        raise _unknown(table, group, f"update.task_statuses[{place}]")
+    keep = None if ascending else _distinct(rows, attempts)
     if keep is None:
         return ResolvedGroup(group.status, ids, rows, attempts, group.reason)
     told = None if attempts is None else attempts[keep]
@@ -130,14 +129,14 @@ def _check_attempts(attempts: Attempts, count: int, where: str) -> None:
         raise InvalidInputError(message, reason="INVALID_VALUE", field=where)
 
 
-def _refuse_unknown(rows: Rows, group: StatusGroup, where: str) -> None:
-    places = np.flatnonzero(rows == ABSENT)
+def _unknown(table: Table, group: StatusGroup, where: str) -> NotFoundError:
+    places = np.flatnonzero(table.ids.find(group.task_ids) == ABSENT)
     unknown = group.task_ids[places]
     shown = ", ".join(str(task_id) for task_id in unknown[:SHOWN_IDS].tolist())
     more = f" and {len(unknown) - SHOWN_IDS} more" if len(unknown) > SHOWN_IDS else ""
     field = f"{where}.task_ids[{places[0]}]"
     message = f"{field}: no task {shown}{more} in this swarm; load it with AddTasks first"
-    raise NotFoundError(
+    return NotFoundError(
         message,
         reason="UNKNOWN_TASK",
         field=field,
@@ -306,7 +305,9 @@ class Folder:
 def _alike(stands: Codes) -> int | None:
     """The code that all of these are, if they are."""
     first: int = stands.item(0)
-    return first if len(stands) == 1 or np.count_nonzero(stands == first) == len(stands) else None
+    if len(stands) > _COUNTED_AS_BYTES:
+        return first if np.count_nonzero(stands == first) == len(stands) else None
+    return first if stands.tobytes().count(first) == len(stands) else None
 
 
 def _fenced(table: Table, stands: int, row: int, news: Code, told: int) -> Effect:

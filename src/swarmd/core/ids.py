@@ -109,6 +109,18 @@ class IdIndex:
             found = np.maximum(found, run.find(wanted))
         return found
 
+    def find_known(self, wanted: Int64s, *, ascending: bool = False) -> Rows | None:
+        """The row of each id; None when one of them is not there."""
+        if not len(wanted):
+            return np.zeros(0, dtype=np.int32)
+        if len(self._runs) == 1 and self._runs[0].ids is None:
+            run = self._runs[0]
+            ends = (wanted.item(0), wanted.item(-1)) if ascending else (wanted.min(), wanted.max())
+            inside = run.first_id <= ends[0] and ends[1] <= run.last_id
+            return (wanted - (run.first_id - run.first_row)).astype(np.int32) if inside else None
+        rows = self.find(wanted)
+        return None if rows.min() == ABSENT else rows
+
     def find_one(self, wanted: int) -> int:
         """The row of one id, or ABSENT."""
         for run in self._runs:

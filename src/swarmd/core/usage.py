@@ -72,10 +72,8 @@ class Usage:
 
         Returns the arrays whose room came or went; with `notice_all` all of them.
         """
-        first, last = array_rows.item(0), array_rows.item(-1)
-        if first == last and len(array_rows) > 1:
-            first, last = int(array_rows.min()), int(array_rows.max())
-        if first == last:
+        first: int = array_rows.item(0)
+        if np.count_nonzero(array_rows == array_rows[0]) == len(array_rows):
             had_room = self.has_room(first)
             self.move_same(first, old, new, len(array_rows))
             return [first] if notice_all or had_room != self.has_room(first) else []

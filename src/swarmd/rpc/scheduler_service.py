@@ -78,7 +78,7 @@ class SchedulerServicer(scheduler_service_pb2_grpc.SchedulerServiceServicer):
     ) -> AsyncIterator[pb.ApplyUpdateResponse]:
         """News in, answers out, in order. A wrong message is answered with an error and the stream goes on.
 
-        As long as messages are applied at once there is nothing to gain from reading ahead.
+        Messages are read ahead while answers are on their way: each costs less then.
         """
         del context
         messages = self._streams.read(request_iterator)
@@ -86,25 +86,24 @@ class SchedulerServicer(scheduler_service_pb2_grpc.SchedulerServiceServicer):
         async for request in messages:
             swarm_id = request.swarm_id or swarm_id
             begun = self._begin_update(request, swarm_id)
-            if not begun.is_over:
-                async for answer in self._answers(messages, begun, swarm_id):
-                    yield answer
-                break
-            yield await begun.answer()
+            async for answer in self._answers(messages, begun, swarm_id):
+                yield answer
+            break
         if not messages.ended:
             raise stopping()
 
     async def _answers(
         self, messages: Messages[pb.ApplyUpdateRequest], first: "_Begun", swarm_id: str
     ) -> AsyncIterator[pb.ApplyUpdateResponse]:
-        """What a message came to that is on its way to the disk, and those behind it: many may be under way at once."""
+        """What the first message came to, and those behind it: many may be on their way to the disk at once."""
         begun: asyncio.Queue[_Begun | None] = asyncio.Queue(UNANSWERED_UPDATES)
         reading = asyncio.create_task(self._read_updates(messages, begun, swarm_id))
+        messages.are_read_by(reading)
         each: _Begun | None = first
         try:
             while each is not None:
-                yield await each.answer()
-                each = await begun.get()
+                yield each.known() or await each.answer()
+                each = begun.get_nowait() if begun.qsize() else await begun.get()
             await reading
         finally:
             reading.cancel()
@@ -116,7 +115,11 @@ class SchedulerServicer(scheduler_service_pb2_grpc.SchedulerServiceServicer):
         try:
             async for request in messages:
                 swarm_id = request.swarm_id or swarm_id
-                await begun.put(self._begin_update(request, swarm_id))
+                each = self._begin_update(request, swarm_id)
+                if begun.full():
+                    await begun.put(each)
+                else:
+                    begun.put_nowait(each)
         except asyncio.CancelledError:
             raise
         except BaseException:
@@ -128,8 +131,9 @@ class SchedulerServicer(scheduler_service_pb2_grpc.SchedulerServiceServicer):
         swarm = None
         try:
             swarm = self._registry.get(swarm_id)
-            from_proto.check_size(request.update)
-            return _Begun(request, swarm, swarm.apply(from_proto.state_update(request.update, swarm.limits.texts)))
+            update = from_proto.state_update(request.update, swarm.limits.texts)
+            from_proto.check_size(update)
+            return _Begun(request, swarm, swarm.apply(update))
         except SwarmdError as error:
             return _Begun(request, swarm, error)
 
@@ -142,10 +146,12 @@ class _Begun:
     swarm: HostedSwarm | None
     outcome: "asyncio.Future[Change] | SwarmdError"
 
-    @property
-    def is_over(self) -> bool:
-        """Whether it is known what became of it."""
-        return isinstance(self.outcome, SwarmdError) or self.outcome.done()
+    def known(self) -> pb.ApplyUpdateResponse | None:
+        """The answer to it, if it is known that it was applied."""
+        outcome = self.outcome
+        if isinstance(outcome, SwarmdError) or not outcome.done() or outcome.exception() is not None:
+            return None
+        return _applied(self.request, outcome.result())
 
     async def answer(self) -> pb.ApplyUpdateResponse:
         """The answer to it, as soon as there is one. Giving up waiting changes nothing."""

@@ -48,11 +48,7 @@ class OpenStreams:
         return Messages(self, request_iterator)
 
     def begin(self, wait: "_Wait") -> None:
-        """The current task waits for its next message: from now on the stop of the daemon may cut that."""
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a stream is read outside of its handler")
-        wait.task = task
+        """A task waits for its next message: from now on the stop of the daemon may cut that."""
         self._waits.add(wait)
         if self._hurried:
             wait.hurry()
@@ -124,6 +120,10 @@ class Messages(Generic[T]):
         self.ended = False
         """Whether the client ended it; otherwise the daemon stops."""
 
+    def are_read_by(self, task: "asyncio.Task[Any]") -> None:
+        """From now on this task reads them; otherwise it is the one that read the first."""
+        self._wait.task = task
+
     def __aiter__(self) -> "Messages[T]":
         return self
 
@@ -131,6 +131,8 @@ class Messages(Generic[T]):
         if not self._streams.is_open():
             raise StopAsyncIteration
         wait = self._wait
+        if wait.task is None:
+            wait.task = asyncio.current_task()
         self._streams.begin(wait)
         try:
             return await self._next()

@@ -41,10 +41,10 @@ LOADING_CODES = {0: int(CODE_OF[TaskStatus.REGISTERED])} | {
 UNKNOWN_CODE = 255
 
 
-def check_size(message: state_pb2.StateUpdate) -> None:
+def check_size(update: StateUpdate) -> None:
     """Raise InvalidInputError for an update of so many tasks that it would hold up everybody else."""
     count = 0
-    for group in message.task_statuses:
+    for group in update.task_statuses.groups:
         count += len(group.task_ids)
     if count > MAX_IDS_PER_UPDATE:
         text = f"update.task_statuses: {count} task ids are too many; send at most {MAX_IDS_PER_UPDATE} a message"
