@@ -3,14 +3,19 @@
 import asyncio
 from typing import Any
 
+import numpy as np
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from swarmd._pb.swarm.v1 import state_pb2, swarm_pb2, swarm_service_pb2, task_pb2
 from swarmd._pb.swarm.v1 import swarm_service_pb2 as pb
 from swarmd._pb.swarm.v1.swarm_service_pb2_grpc import SwarmServiceStub
+from swarmd.core.change import Change
+from swarmd.core.status import TaskStatus
+from swarmd.core.update import StatusGroup
 from swarmd.host.feed import CHANGE_BYTES, ID_BYTES, Feed
 from swarmd.host.swarm import HostLimits
+from swarmd.rpc.watch import SHARED_IDS, SharedMessages
 from tests.host.engine import settled
 from tests.rpc.harness import (
     PATIENCE,
@@ -372,6 +377,25 @@ async def test_many_watchers_see_the_same_story(rpc: Rpc, watchers: int):
     stories = await asyncio.gather(*reading)
     assert [message.revision for message in stories[0]] == list(range(1, 103))
     assert all(story == stories[0] for story in stories)
+
+
+async def test_what_many_watch_is_encoded_once_unless_it_is_large(rpc: Rpc):
+    await rpc.create()
+    swarm = rpc.registry.get("")
+    shared = SharedMessages()
+    small = Change(revision=7, at=1.0, task_statuses=[StatusGroup(TaskStatus.DONE, np.array([1, 2]))])
+    large = Change(revision=8, at=1.0, task_statuses=[StatusGroup(TaskStatus.DONE, np.arange(SHARED_IDS + 1))])
+
+    (encoded,) = shared.of(swarm, small)
+
+    assert isinstance(encoded, bytes)
+    message = swarm_service_pb2.WatchSwarmResponse.FromString(encoded)
+    assert (message.revision, seen(message)) == (7, [("DONE", [1, 2])])
+    assert next(iter(shared.of(swarm, small))) is encoded
+    (unshared,) = shared.of(swarm, large)
+    assert isinstance(unshared, pb.WatchSwarmResponse)
+    assert next(iter(shared.of(swarm, small))) is encoded
+    assert list(shared.of(swarm, Change(revision=9, at=1.0, added_task_count=1))) != [encoded]
 
 
 def test_the_messages_of_a_watch_are_those_of_the_contract():

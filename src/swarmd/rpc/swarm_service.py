@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import cast
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -20,7 +21,7 @@ from swarmd.host.swarm import HostedSwarm
 from swarmd.rpc import answers
 from swarmd.rpc.listing import list_swarms, list_tasks
 from swarmd.rpc.streams import OpenStreams
-from swarmd.rpc.watch import watch
+from swarmd.rpc.watch import SharedMessages, watch
 from swarmd.wire import from_proto
 from swarmd.wire.chunks import LoadChunk
 
@@ -36,6 +37,7 @@ class SwarmServicer(swarm_service_pb2_grpc.SwarmServiceServicer):
     def __init__(self, registry: Registry, streams: OpenStreams) -> None:
         self._registry = registry
         self._streams = streams
+        self._shared = SharedMessages()
 
     async def CreateSwarm(self, request: pb.CreateSwarmRequest, context: Context) -> pb.CreateSwarmResponse:  # noqa: N802
         """Make a swarm, once for each request_id."""
@@ -160,8 +162,8 @@ class SwarmServicer(swarm_service_pb2_grpc.SwarmServiceServicer):
     ) -> AsyncIterator[pb.WatchSwarmResponse]:
         """A snapshot, then every change."""
         del context
-        async for message in watch(self._registry.get(request.swarm_id), request):
-            yield message
+        async for message in watch(self._registry.get(request.swarm_id), request, self._shared):
+            yield cast("pb.WatchSwarmResponse", message)  # what many are sent is encoded already
 
 
 def _asked(load: Load) -> str:

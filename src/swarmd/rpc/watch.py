@@ -1,6 +1,7 @@
 """WatchSwarm: a snapshot, then every change in order, signs of life, and a last word that says how to go on."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from weakref import WeakKeyDictionary
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -20,7 +21,32 @@ SHORTEST_PROGRESS_SECONDS = 0.05
 IDS_A_MESSAGE = 100_000
 
 
-async def watch(swarm: HostedSwarm, request: pb.WatchSwarmRequest) -> AsyncIterator[pb.WatchSwarmResponse]:
+SHARED_IDS = 10_000
+"""A change of more tasks is encoded for each watcher: it would stay in memory, and its watchers are not as quick."""
+
+
+class SharedMessages:
+    """The latest change of each swarm as it is sent: all who watch it get the same bytes, which are made once."""
+
+    def __init__(self) -> None:
+        self._latest: WeakKeyDictionary[HostedSwarm, tuple[Change, bytes]] = WeakKeyDictionary()
+
+    def of(self, swarm: HostedSwarm, change: Change) -> Iterable[pb.WatchSwarmResponse | bytes]:
+        """One change as one message, or as several when it has very many tasks."""
+        known = self._latest.get(swarm)
+        if known is not None and known[0] is change:
+            return (known[1],)
+        if sum(len(group.task_ids) for group in change.task_statuses) > SHARED_IDS:
+            return _messages(swarm, change)
+        (message,) = _messages(swarm, change)
+        encoded = message.SerializeToString()
+        self._latest[swarm] = change, encoded
+        return (encoded,)
+
+
+async def watch(
+    swarm: HostedSwarm, request: pb.WatchSwarmRequest, shared: SharedMessages
+) -> AsyncIterator[pb.WatchSwarmResponse | bytes]:
     """The messages of one watch. Raises RevisionGoneError when it cannot be resumed from where it is asked to."""
     interval = DEFAULT_PROGRESS_SECONDS
     if request.HasField("progress_interval"):
@@ -43,7 +69,7 @@ async def watch(swarm: HostedSwarm, request: pb.WatchSwarmRequest) -> AsyncItera
             if change is None:
                 yield _progress(swarm, revision)
                 continue
-            for message in _messages(swarm, change):
+            for message in shared.of(swarm, change):
                 yield message
             revision = change.revision
             if change.finished and request.until_finished:
