@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MET, MISSED, PLAIN = "#2a7f62", "#c1432e", "#7a8793"
-NAME_LENGTH = 62
+NAME_LENGTH = 54
 
 
 def draw(results: Results, path: Path, title: str) -> None:

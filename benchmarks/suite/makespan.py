@@ -19,8 +19,8 @@ from swarmd.core.status import TaskStatus
 from swarmd.core.update import StateUpdate, TaskStatuses
 from swarmd.workflow import WorkflowPlan, read_wfformat
 
-PANEL = "makespan of a recorded workflow"
-Y_LABEL = "times the critical path or work / cores"
+PANEL = "makespan over the critical path or work / cores"
+Y_LABEL = "times the bound"
 LIMIT = "no order can be below"
 NEAR = 1 / 1.05
 
