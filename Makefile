@@ -55,7 +55,7 @@ blocking: setup  ## generate the blocking client from the asynchronous one
 schema: setup  ## write the JSON Schema of the workflow file
 	@$(BIN)/python -m swarmd.workflow.schema
 
-bench: setup  ## measure everything beside peers and limits: a table, build/bench.json and .png; LARGE= leaves 10 M tasks out
+bench: setup  ## measure everything beside peers and limits: a table, build/bench.json, .md and .png; LARGE= leaves 10 M tasks out
 	@$(BIN)/python scripts/bench_environment.py
 	@$(BIN)/python -m benchmarks.suite $(LARGE)
 
