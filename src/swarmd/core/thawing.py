@@ -32,7 +32,10 @@ _CLASSES_BEFORE = 4
 
 
 def thaw(facts: Facts, sections: Mapping[str, Chunk]) -> Swarm:
-    """The swarm that was frozen. Raises DamagedError when facts and sections do not fit each other."""
+    """The swarm that was frozen. Raises DamagedError when facts and sections do not fit each other.
+
+    Sections that are bytearrays become memory of the swarm, and must be nobody else's.
+    """
     try:
         return _Thawing(facts, sections).swarm()
     except DamagedError:
@@ -290,7 +293,8 @@ class _Thawing:
         """A column of its own, which may be written to."""
         section, dtype = self._section(name), np.dtype(DTYPES[name])
         _demand(len(section) % dtype.itemsize == 0, f"{name} ends within a number")
-        column = np.frombuffer(section, dtype=dtype).astype(dtype.newbyteorder("="))
+        its_own = isinstance(section, bytearray) and dtype.isnative
+        column = np.frombuffer(section, dtype=dtype).astype(dtype.newbyteorder("="), copy=not its_own)
         if length is not None and len(column) != length:
             raise DamagedError(f"{name} has {len(column)} elements instead of {length}")
         return column
@@ -299,7 +303,8 @@ class _Thawing:
         return self._column(name, self._facts["size"])
 
     def _texts(self, name: str, size: int) -> tuple[bytearray, Column, int]:
-        data, ends = bytearray(self._section(name)), self._column(f"{name}.ends")
+        section, ends = self._section(name), self._column(f"{name}.ends")
+        data = section if isinstance(section, bytearray) else bytearray(section)
         last = int(ends[-1]) if len(ends) else 0
         fit = len(ends) <= size and last == len(data) and bool(np.all(np.diff(ends, prepend=0) >= 0))
         _demand(fit and _cut_at_characters(data, ends), f"{name} are not cut where a text ends")

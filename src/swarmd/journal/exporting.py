@@ -59,7 +59,7 @@ def exported(store: SwarmStore) -> Iterator[Line]:
     yield from ({"problem": problem} for problem in problems)
 
 
-def _snapshot_lines(seq: int, sections: dict[str, memoryview]) -> Iterator[Line]:
+def _snapshot_lines(seq: int, sections: dict[str, bytearray]) -> Iterator[Line]:
     yield {"snapshot": {"seq": seq, "facts": json.loads(bytes(sections["facts"]))}}
     for name, data in sections.items():
         if name in DTYPES:

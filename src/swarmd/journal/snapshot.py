@@ -12,6 +12,7 @@ import json
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from io import FileIO
 from itertools import chain
 from pathlib import Path
 from typing import IO
@@ -125,37 +126,63 @@ def make_lasting(folder: Path) -> None:
         os.close(descriptor)
 
 
-def read_snapshot(path: Path) -> tuple[int, dict[str, memoryview]]:
+def read_snapshot(path: Path) -> tuple[int, dict[str, bytearray]]:
     """The number of the last event in a snapshot, and its sections by name, all of them checked.
 
     Raises DamagedError, which names the file and what is wrong with it, and OSError.
     """
-    whole = memoryview(path.read_bytes())
-    if whole[: len(_MAGIC)] != _MAGIC[: len(whole)]:
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        seq, body, index = _read_index(path, file, size)
+        if sum(length for _, length, _ in index) != body:
+            raise DamagedError(f"{path} is damaged: its sections are not as long as its index says")
+        file.seek(_HEADER.size)
+        return seq, {name: _read_section(path, file, size, name, *found) for name, *found in index}
+
+
+def _read_index(path: Path, file: FileIO, size: int) -> tuple[int, int, list[tuple[str, int, int]]]:
+    """The number of the last event, how many bytes the sections have, and the index."""
+    header = _read(path, file, min(size, _HEADER.size), size)
+    if header[: len(_MAGIC)] != _MAGIC[: len(header)]:
         raise DamagedError(f"{path} is damaged: it does not begin as a snapshot does")
-    if len(whole) < _HEADER.size + _FOOTER.size:
-        raise DamagedError(f"{path} is cut off after {len(whole)} bytes")
-    _, version, seq = _HEADER.unpack_from(whole)
+    if size < _HEADER.size + _FOOTER.size:
+        raise _cut_off(path, size)
+    _, version, seq = _HEADER.unpack(header)
     if version > FORMAT:
         message = f"{path} was written by a newer version of swarmd (format {version}; this one reads up to {FORMAT})"
         raise DamagedError(message)
-    index_length, checksum, end = _FOOTER.unpack_from(whole, len(whole) - _FOOTER.size)
+    file.seek(size - _FOOTER.size)
+    index_length, checksum, end = _FOOTER.unpack(_read(path, file, _FOOTER.size, size))
     if end != _END:
-        raise DamagedError(f"{path} is cut off after {len(whole)} bytes")
-    start = len(whole) - _FOOTER.size - index_length
-    if start < _HEADER.size or crc32(whole[start : -_FOOTER.size], crc32(whole[: _HEADER.size])) != checksum:
-        raise DamagedError(f"{path} is damaged: its header and index do not match their checksum")
-    index = json.loads(bytes(whole[start : -_FOOTER.size]))
-    return seq, dict(_sections(path, whole[_HEADER.size : start], index))
+        raise _cut_off(path, size)
+    start = size - _FOOTER.size - index_length
+    if start >= _HEADER.size:
+        file.seek(start)
+        index = _read(path, file, index_length, size)
+        if crc32(index, crc32(header)) == checksum:
+            return seq, start - _HEADER.size, json.loads(bytes(index))
+    raise DamagedError(f"{path} is damaged: its header and index do not match their checksum")
 
 
-def _sections(path: Path, body: memoryview, index: list[tuple[str, int, int]]) -> Iterator[tuple[str, memoryview]]:
-    if sum(length for _, length, _ in index) != len(body):
-        raise DamagedError(f"{path} is damaged: its sections are not as long as its index says")
-    start = 0
-    for name, length, checksum in index:
-        section = body[start : start + length]
-        if crc32(section) != checksum:
-            raise DamagedError(f'{path} is damaged: section "{name}" does not match its checksum')
-        yield name, section
-        start += length
+def _read_section(path: Path, file: FileIO, size: int, name: str, length: int, checksum: int) -> bytearray:
+    section = _read(path, file, length, size)
+    if crc32(section) != checksum:
+        raise DamagedError(f'{path} is damaged: section "{name}" does not match its checksum')
+    return section
+
+
+def _read(path: Path, file: FileIO, length: int, size: int) -> bytearray:
+    """The next bytes of a file of this size. Raises DamagedError when there are fewer."""
+    data = bytearray(length)
+    view, there = memoryview(data), 0
+    while there < length:
+        read = file.readinto(view[there:])
+        if not read:
+            raise _cut_off(path, size)
+        there += read
+    view.release()
+    return data
+
+
+def _cut_off(path: Path, size: int) -> DamagedError:
+    return DamagedError(f"{path} is cut off after {size} bytes")
