@@ -30,6 +30,11 @@ class OutputPaths:
     err: Path
 
 
+def output_beginning(log_directory: Path, swarm_id: str) -> str:
+    """How the names of all output and status files of a swarm begin."""
+    return f"{log_directory}/{folder_name(swarm_id)}"
+
+
 def output_paths(log_directory: Path, swarm_id: str, array_id: int, task_id: int, attempt: int) -> OutputPaths:
     """The files of one attempt, whether they are there or not. Distinct attempts never share a file."""
     start = _beginning(log_directory, swarm_id, array_id, task_id, attempt)
@@ -39,11 +44,16 @@ def output_paths(log_directory: Path, swarm_id: str, array_id: int, task_id: int
 def status_path(log_directory: Path, swarm_id: str, array_id: int, task_id: int, attempt: int, token: str) -> Path:
     """The status file of an attempt: beside its output, and another one when the swarm's id is used again."""
     start = _beginning(log_directory, swarm_id, array_id, task_id, attempt)
-    return Path(f"{start}.{folder_name(token)}.status")
+    return Path(start + status_ending(token))
+
+
+def status_ending(token: str) -> str:
+    """How the names of the status files of a swarm with this token end."""
+    return f".{folder_name(token)}.status"
 
 
 def _beginning(log_directory: Path, swarm_id: str, array_id: int, task_id: int, attempt: int) -> str:
-    return f"{log_directory}/{folder_name(swarm_id)}/{array_id}/{task_id}.{attempt}"
+    return f"{output_beginning(log_directory, swarm_id)}/{array_id}/{task_id}.{attempt}"
 
 
 def folder_name(swarm_id: str) -> str:

@@ -1,7 +1,6 @@
 """Ending what runs: at the end of its runtime, when it is cancelled, when its swarm goes, when the daemon stops."""
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -12,8 +11,7 @@ import pytest
 from swarmd.core.model import TaskResources
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.contract import SwarmInfo
-from swarmd.gateways.local import LocalGateway
-from swarmd.gateways.local import process as process_module
+from swarmd.gateways.local import LocalGateway, launcher, launching
 from tests.gateways.recording import (
     SWARM,
     Record,
@@ -58,9 +56,10 @@ def other_child() -> "subprocess.Popen[bytes]":
     return subprocess.Popen(["sleep", "100"])
 
 
-def take_its_exit_status(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+def launcher_after(statement: str) -> tuple[str, ...]:
+    """A launcher that meets another machine."""
+    program = f"{statement}\nimport runpy\nrunpy.run_path({launcher.__file__!r}, run_name='__main__')"
+    return (sys.executable, "-I", "-S", "-c", program)
 
 
 # -- runtime -----------------------------------------------------------------------------------------------------------
@@ -220,7 +219,7 @@ async def test_close_tells_what_had_ended_before(tmp_path):
     async with local_engine(tmp_path) as engine:
         await engine.queue("true", "sleep 100")
         await engine.record.running(2)
-        await eventually(lambda: len(children()) == 1)
+        await eventually(lambda: len(psutil.Process(children()[0]).children()) == 1)
         await asyncio.sleep(0)
         await engine.gateway.close()
         assert engine.record.ended_ids() == {1}
@@ -243,7 +242,7 @@ async def test_a_close_that_is_cut_short_kills(tmp_path, pids):
 
 
 async def test_children_are_found_without_pidfds(tmp_path, monkeypatch, pids):
-    monkeypatch.setattr(process_module, "pidfd_of", lambda pid: -1)
+    monkeypatch.setattr(launching, "PROGRAM", launcher_after("import os; del os.pidfd_open"))
     async with local_engine(tmp_path, cores=4) as engine:
         await engine.run("true", "exit 3", f"trap '' TERM; {pids.note}; while :; do sleep 0.05; done", resources=SHORT)
         assert engine.record.end_of(1) == (TaskStatus.DONE, "")
@@ -262,15 +261,26 @@ async def test_other_children_of_the_process_are_left_alone(engine):
         assert other.wait() == -signal.SIGTERM
 
 
-async def test_an_exit_status_that_somebody_took_is_not_called_a_success(engine):
-    await engine.queue("sleep 100")
-    await engine.record.running(1)
-    (pid,) = children()
-    take_its_exit_status(pid)
-    await engine.record.ended(1)
-    status, reason = engine.record.end_of(1)
-    assert status is TaskStatus.ERROR_RECOVERABLE
-    assert "exit status was lost" in reason
+NO_SESSIONS = """
+import os
+spawn = os.posix_spawn
+def without_sessions(*arguments, setsid=False, **options):
+    if setsid:
+        raise NotImplementedError
+    return spawn(*arguments, **options)
+os.posix_spawn = without_sessions
+"""
+
+
+async def test_tasks_are_started_where_the_c_library_makes_no_sessions(tmp_path, monkeypatch):
+    monkeypatch.setattr(launching, "PROGRAM", launcher_after(NO_SESSIONS))
+    async with local_engine(tmp_path, swarm=SwarmInfo(SWARM, token="t")) as engine:
+        await engine.run("cut -d' ' -f 5,6 /proc/$$/stat; echo $$; kill -PIPE $$", "/no/such/program", "exit 3")
+        output = (engine.gateway.log_directory / SWARM / "7" / "1.1.out").read_text().split()
+        assert len(set(output)) == 1
+        assert engine.record.end_of(1)[1] == "killed by signal 13 (SIGPIPE)"
+        assert "not found" in engine.record.end_of(2)[1]
+        assert engine.record.end_of(3)[1] == "exit code 3"
 
 
 async def test_an_inherited_disregard_for_children_is_undone(tmp_path):

@@ -1,6 +1,7 @@
 """How a command reaches its process, and what happens when there are not enough descriptors or processes."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from swarmd.gateways.local import launcher
 from swarmd.gateways.local.commands import plain_arguments, shell_arguments
 
 
@@ -60,11 +62,12 @@ SCARCE = """
 import asyncio, logging, os, resource, sys
 from pathlib import Path
 from swarmd.gateways.contract import SwarmInfo
-from swarmd.gateways.local import LocalGateway
+from swarmd.gateways.local import LocalGateway, launching
 from tests.gateways.recording import SWARM, Record, batch_of
 
 async def main():
     gateway, record = LocalGateway(Path(sys.argv[1]), cores=40), Record()
+    launching.PROGRAM = (sys.argv[2], "-I", "-S", sys.argv[3])
     await gateway.start(record.report)
     await gateway.add_swarm(SwarmInfo(SWARM))
     {scarce}
@@ -80,11 +83,25 @@ asyncio.run(main())
 """
 
 
-def run_scarce(folder, scarce: str, plenty: str = "pass") -> "subprocess.CompletedProcess[str]":
+def run_scarce(
+    folder: Path, scarce: str, plenty: str = "pass", python: str = sys.executable
+) -> "subprocess.CompletedProcess[str]":
+    """`python`: that of the launcher, of which everybody can read the copy in the folder."""
     program = textwrap.dedent(SCARCE).format(scarce=scarce, plenty=plenty)
-    return subprocess.run(
-        [sys.executable, "-c", program, str(folder)], check=False, capture_output=True, text=True, timeout=60
-    )
+    copy = shutil.copy(launcher.__file__, folder / "launcher.py")
+    arguments = [sys.executable, "-c", program, str(folder), python, str(copy)]
+    return subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def everybodys_python() -> str:
+    """One that another user can run, too."""
+    if os.getuid() != 0:
+        pytest.skip("needs root, to become another user")
+    found = shutil.which("python3", path="/usr/local/bin:/usr/bin:/bin")
+    if found is None or subprocess.run([found, "-c", ""], check=False, user=NOBODY_ELSE).returncode:
+        pytest.skip("there is no Python that another user can run")
+    return found
 
 
 def test_a_want_of_descriptors_delays_tasks_and_loses_none(tmp_path):
@@ -104,20 +121,22 @@ def test_with_no_descriptor_at_all_everything_waits(tmp_path):
     assert done.stderr.count("starts are put off") == 1
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become a user who runs nothing else")
-def test_a_want_of_processes_delays_tasks_and_loses_none():
+def test_a_want_of_processes_delays_tasks_and_loses_none(everybodys_python):
     with tempfile.TemporaryDirectory() as folder:
         os.chown(folder, NOBODY_ELSE, NOBODY_ELSE)
         done = run_scarce(
             Path(folder),
             f"resource.setrlimit(resource.RLIMIT_NPROC, (12, 12)); os.setresuid({NOBODY_ELSE}, *[{NOBODY_ELSE}] * 2)",
+            python=everybodys_python,
         )
     assert done.stdout == "1 (<TaskStatus.DONE: 'D'>, '')\n", done.stderr
     assert "Resource temporarily unavailable" in done.stderr
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root, whose folder another user cannot write to")
-def test_a_log_directory_of_somebody_else_fails_the_attempts(tmp_path):
-    done = run_scarce(tmp_path, f"os.setresuid({NOBODY_ELSE}, *[{NOBODY_ELSE}] * 2)")
-    assert done.stdout.startswith("30 "), done.stderr
+def test_a_log_directory_of_somebody_else_fails_the_attempts(everybodys_python):
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        become = f"os.setresuid({NOBODY_ELSE}, *[{NOBODY_ELSE}] * 2)"
+        done = run_scarce(Path(folder), become, python=everybodys_python)
+    assert "ERROR_RECOVERABLE" in done.stdout, done.stderr
     assert "its output file could not be opened: Permission denied: " in done.stdout

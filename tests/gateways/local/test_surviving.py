@@ -17,6 +17,7 @@ from tests.gateways.local.earlier_daemon import DURABLE, EarlierDaemon, next_dae
 from tests.gateways.recording import ENDS, SWARM, batch_of, eventually, file_with_text, is_alive, local_engine
 
 DONE = (TaskStatus.DONE, "")
+KILLED = (TaskStatus.ERROR_RECOVERABLE, "killed by signal 9 (SIGKILL)")
 VANISHED = "it vanished while no daemon was there: its process is gone and left no exit status"
 WAITS_FOR_GO = "until [ -e {0}/go ]; do sleep 0.02; done"
 
@@ -158,6 +159,17 @@ async def test_an_adopted_task_that_is_killed_has_failed(tmp_path, earlier):
         await engine.gateway.resume([same_batch("sleep 100")])
         os.killpg(earlier.started().pid, signal.SIGKILL)
         await engine.record.ended(1)
+        assert engine.record.end_of(1) == KILLED
+
+
+async def test_an_adopted_task_that_is_killed_with_its_launcher_left_no_status(tmp_path, earlier):
+    await earlier.leave("sleep 100")
+    async with next_daemon(tmp_path) as engine:
+        await engine.gateway.resume([same_batch("sleep 100")])
+        os.kill(earlier.started().launcher, signal.SIGKILL)
+        await eventually(lambda: not is_alive(earlier.started().launcher))
+        os.killpg(earlier.started().pid, signal.SIGKILL)
+        await engine.record.ended(1)
         assert engine.record.end_of(1) == (TaskStatus.ERROR_RECOVERABLE, "it ended and left no exit status")
 
 
@@ -195,12 +207,13 @@ async def test_what_finished_while_nobody_looked_is_told(tmp_path, earlier):
         await engine.record.ended(1, 2, 3)
         assert engine.record.end_of(1) == DONE
         assert engine.record.end_of(2) == (TaskStatus.ERROR_RECOVERABLE, "exit code 3\nalas")
-        assert engine.record.end_of(3)[1].startswith("exit code 137 (killed by signal 9 (SIGKILL))")
+        assert engine.record.end_of(3) == KILLED
 
 
-async def test_what_was_killed_while_nobody_looked_vanished(tmp_path, earlier):
+async def test_what_was_killed_with_its_launcher_while_nobody_looked_vanished(tmp_path, earlier):
     await earlier.leave("echo last words >&2; exec sleep 100")
     await eventually(lambda: "last" in earlier.status().with_name("1.1.err").read_text())
+    os.kill(earlier.started().launcher, signal.SIGKILL)
     os.killpg(earlier.started().pid, signal.SIGKILL)
     await earlier.over()
     async with next_daemon(tmp_path) as engine:
@@ -209,7 +222,7 @@ async def test_what_was_killed_while_nobody_looked_vanished(tmp_path, earlier):
         assert engine.record.end_of(1) == (TaskStatus.ERROR_RECOVERABLE, f"{VANISHED}\nlast words")
 
 
-async def test_what_is_left_of_a_vanished_task_is_ended(tmp_path, earlier):
+async def test_what_is_left_of_a_task_that_was_killed_is_ended(tmp_path, earlier):
     await earlier.leave(f"echo $SWARM_TASK_ID > {tmp_path}/here; sleep 100")
     await file_with_text(tmp_path / "here")
     leader = earlier.started().pid
@@ -221,7 +234,7 @@ async def test_what_is_left_of_a_vanished_task_is_ended(tmp_path, earlier):
     async with next_daemon(tmp_path) as engine:
         await engine.gateway.resume([same_batch("sleep 100")])
         await engine.record.ended(1)
-        assert engine.record.end_of(1) == (TaskStatus.ERROR_RECOVERABLE, VANISHED)
+        assert engine.record.end_of(1) == KILLED
         await eventually(lambda: not any(map(is_alive, left)))
 
 

@@ -1,9 +1,10 @@
 """The embedded gateway: tasks run as processes of this machine, as many at once as fit its cores and memory.
 
 The daemon makes a `LocalGateway`; `output_paths` says where a task's output is. All else is private to the package:
-`gateway` speaks the contract, `waiting` and `machine` decide what starts next, `execution`, `process` and `exits` look
-after what runs, `output` and `news` tell of it. What runs can survive its daemon: `wrapper` writes a `status_file`
-beside the output, and the next daemon's `inheritance` reads it and finds what `adoption` takes over.
+`gateway` speaks the contract, `waiting` and `machine` decide what starts next, `launching` has it started by the
+program `launcher`, `execution` looks after what runs, `output` and `news` tell of it. What runs can survive its
+daemon: the launcher, which survives it too, writes a `status_file` beside the output, and the next daemon's
+`inheritance` reads it and finds what `adoption` takes over.
 """
 
 from pydantic import BaseModel, ConfigDict

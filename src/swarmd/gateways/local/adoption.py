@@ -1,7 +1,8 @@
 """Processes that an earlier daemon started: found by their status files, and looked after from then on.
 
 They are no children of this process: their end is seen through a pidfd or in /proc, their exit code is in the status
-file. A process is the one that was started only when its number, its start time and the boot are the same.
+file, where the launcher that they have writes it before it reaps them. A process is the one that was started only when
+its number, its start time and the boot are the same.
 """
 
 from pathlib import Path
@@ -18,7 +19,7 @@ class Adopted(Leader):
 
     without_status = "it ended and left no exit status"
 
-    def __init__(self, started: Started, status: Path) -> None:
+    def __init__(self, started: Started, status: Path | None) -> None:
         super().__init__(started.pid, pidfd_of(started.pid))
         self._started = started
         self._status = status
@@ -33,7 +34,7 @@ class Adopted(Leader):
 
     def reap(self) -> int | None:
         self.let_go()
-        status = read_status(self._status)
+        status = None if self._status is None else read_status(self._status)
         return status.exit_code if isinstance(status, Started) else None
 
     def signal_group(self, number: int) -> None:
@@ -59,11 +60,16 @@ def adopt(started: Started, status: Path) -> Adopted | None:
 
 
 def is_running(started: Started) -> bool:
-    """Whether just this process is there and not a zombie: nobody may take its status where process 1 does not."""
+    """Whether just this process is there, or a zombie of which its launcher is about to write the exit code.
+
+    No other zombie counts: nobody may take its status where process 1 does not.
+    """
     if not started.is_of_this_boot:
         return False
     stat = stat_of(started.pid)
-    return stat is not None and stat.start_ticks == started.start_ticks and not stat.is_dead
+    if stat is None or stat.start_ticks != started.start_ticks:
+        return False
+    return not stat.is_dead or (started.exit_code is None and stat.parent == started.launcher)
 
 
 def is_group_of(started: Started, followers: list[int], marks: frozenset[bytes]) -> bool:

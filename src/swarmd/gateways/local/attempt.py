@@ -1,6 +1,7 @@
 """One attempt of a task, and the swarm it belongs to, as the local gateway holds them from queueing to the end."""
 
 import asyncio
+import itertools
 import os
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING
 from swarmd.core.batch import TaskSpec
 from swarmd.gateways.contract import SwarmInfo
 from swarmd.gateways.local.machine import Shape
-from swarmd.gateways.output import OutputPaths, output_paths, status_path
+from swarmd.gateways.output import OutputPaths, output_beginning, status_ending
 
 if TYPE_CHECKING:
     from swarmd.gateways.local.execution import Execution
+    from swarmd.gateways.local.launching import Launched
 
 AttemptKey = tuple[int, int]
 """A task id and the number of its attempt."""
@@ -22,10 +24,15 @@ DAEMONS_OWN = (b"SWARMD_TOKEN", b"NOTIFY_SOCKET", b"WATCHDOG_", b"LISTEN_")
 """How the names of variables begin that are for the daemon alone: what lets callers in, and what systemd told it."""
 
 
+_KEYS = itertools.count(1)
+
+
 class Phase(Enum):
     """Where an attempt stands."""
 
     WAITING = auto()
+    STARTING = auto()
+    """The launcher has it, and has not said what became of it."""
     RUNNING = auto()
     OVER = auto()
 
@@ -46,6 +53,21 @@ class LocalSwarm:
     is_removed: bool = False
     is_empty: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when it is removed and the last of its attempts is over."""
+    key: int = field(default_factory=lambda: next(_KEYS))
+    """What the launcher calls it."""
+    beginning: str = field(init=False)
+    """How the names of its files begin."""
+    status_ending: str | None = field(init=False)
+    """How those of its status files end; None: it has none."""
+
+    def __post_init__(self) -> None:
+        self.beginning = output_beginning(self.log_directory, self.info.swarm_id)
+        self.note_info(self.info, self.environment)
+
+    def note_info(self, info: SwarmInfo, environment: dict[bytes, bytes]) -> None:
+        """What is known of it now."""
+        self.info, self.environment = info, environment
+        self.status_ending = status_ending(info.token) if info.token else None
 
     @property
     def survives(self) -> bool:
@@ -71,6 +93,8 @@ class Attempt:
     was_running: bool = False
     """The state says that it had started before."""
     phase: Phase = Phase.WAITING
+    launched: "Launched | None" = None
+    """While it is being started, and then while it runs."""
     execution: "Execution | None" = None
     """While it runs."""
     silent: bool = False
@@ -87,29 +111,66 @@ class Attempt:
         return self.silent or self.given_back
 
     @property
+    def is_being_ended(self) -> bool:
+        return self.silent or (self.execution is not None and self.execution.is_being_ended)
+
+    def let_go(self) -> None:
+        """What runs of it goes on, and nobody is called back."""
+        if self.execution is not None:
+            self.execution.let_go()
+        elif self.launched is not None:
+            self.launched.let_go()
+
+    def end(self) -> None:
+        """TERM to what runs of it, and KILL when the grace is over."""
+        if self.execution is not None:
+            self.execution.end()
+
+    def kill(self) -> None:
+        """KILL to what runs of it, or is just being started."""
+        if self.execution is not None:
+            self.execution.kill()
+        elif self.launched is not None:
+            self.launched.kill()
+
+    def kill_and_wait(self, until: float) -> None:
+        """The same, and see it gone where that is possible, holding the loop. `until`: by the loop's clock."""
+        if self.execution is not None:
+            self.execution.kill_and_wait(until)
+        else:
+            self.kill()
+
+    @property
     def output(self) -> OutputPaths:
-        return output_paths(self.swarm.log_directory, self.swarm.info.swarm_id, self.array_id, *self.key)
+        return OutputPaths(Path(f"{self._beginning}.out"), Path(f"{self._beginning}.err"))
 
     @property
     def status(self) -> Path | None:
         """Its status file; None when it ends with the daemon."""
-        info = self.swarm.info
-        if not info.token:
-            return None
-        return status_path(self.swarm.log_directory, info.swarm_id, self.array_id, *self.key, info.token)
+        ending = self.swarm.status_ending
+        return None if ending is None else Path(self._beginning + ending)
 
-    def environment(self) -> dict[bytes, bytes]:
-        """The whole environment of its process."""
+    @property
+    def _beginning(self) -> str:
+        return f"{self.swarm.beginning}/{self.array_id}/{self.spec.task_id}.{self.spec.attempt}"
+
+    def file_names(self) -> tuple[bytes, bytes | None]:
+        """How the names of its output files begin, and the name of its status file, if it has one."""
+        beginning, ending = self._beginning, self.swarm.status_ending
+        return os.fsencode(beginning), None if ending is None else os.fsencode(beginning + ending)
+
+    def variables(self) -> dict[bytes, bytes]:
+        """What its process has in its environment besides that of the swarm."""
         spec = self.spec
-        trace = {b"TRACEPARENT": encoded(self.traceparent)} if self.traceparent else {}
-        return {
-            **self.swarm.environment,
-            **trace,
+        own = {
             b"SWARM_ARRAY_ID": b"%d" % self.array_id,
             b"SWARM_TASK_ID": b"%d" % spec.task_id,
             b"SWARM_TASK_NAME": encoded(spec.name),
             b"SWARM_ATTEMPT": b"%d" % spec.attempt,
         }
+        if self.traceparent:
+            own[b"TRACEPARENT"] = encoded(self.traceparent)
+        return own
 
     def fingerprint(self) -> frozenset[bytes]:
         """What is in the environment of its processes and of no others."""
@@ -117,9 +178,14 @@ class Attempt:
         return frozenset((b"SWARM_ID=" + swarm_id, b"SWARM_TASK_ID=%d" % task_id, b"SWARM_ATTEMPT=%d" % number))
 
 
+def environment_of_programs() -> dict[bytes, bytes]:
+    """The daemon's environment without its secrets."""
+    return {name: value for name, value in os.environb.items() if not name.startswith(DAEMONS_OWN)}
+
+
 def environment_for(swarm: SwarmInfo) -> dict[bytes, bytes]:
     """What every task of a swarm sees: the daemon's environment without its secrets, and what the swarm adds."""
-    environment = {name: value for name, value in os.environb.items() if not name.startswith(DAEMONS_OWN)}
+    environment = environment_of_programs()
     for name, value in {**swarm.environment, "SWARM_ID": swarm.swarm_id}.items():
         environment[encoded(name)] = encoded(value)
     if swarm.working_directory:

@@ -69,7 +69,7 @@ class Execution:
         self._runtime_timer: asyncio.TimerHandle | None = None
         if seconds_left is not None:
             self._runtime_timer = shared.loop.call_later(max(0.0, seconds_left), self._time_is_up)
-        shared.exits.watch(leader, self._on_exit)
+        leader.when_ended(shared.exits, self._on_exit)
 
     @property
     def is_being_ended(self) -> bool:
@@ -78,7 +78,7 @@ class Execution:
     def let_go(self) -> None:
         """It goes on, and nobody is called back."""
         self._stop_timers()
-        self._shared.exits.forget(self._leader)
+        self._leader.unwatch(self._shared.exits)
         self._leader.let_go()
 
     def end(self) -> None:

@@ -7,14 +7,14 @@ import asyncio
 import itertools
 import logging
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from swarmd.core.batch import Batch, Specs
+from swarmd.core.batch import Batch
 from swarmd.core.errors import InvalidInputError
-from swarmd.core.status import Code, TaskStatus
+from swarmd.core.status import TaskStatus
 from swarmd.gateways.contract import (
     BatchRefusedError,
     Capabilities,
@@ -27,24 +27,22 @@ from swarmd.gateways.contract import (
     SwarmInfo,
 )
 from swarmd.gateways.local.adoption import Adopted
+from swarmd.gateways.local.arrivals import Arrivals
 from swarmd.gateways.local.attempt import Attempt, LocalSwarm, Phase, environment_for
 from swarmd.gateways.local.execution import Ending, Execution, Supervision
 from swarmd.gateways.local.inheritance import Inheritance, Reception, silenced
+from swarmd.gateways.local.launching import Launchpad, Outcomes, StartFailedError, StartPostponedError
 from swarmd.gateways.local.leader import Leader
 from swarmd.gateways.local.machine import Machine, Shape
 from swarmd.gateways.local.news import News
-from swarmd.gateways.local.process import Launch, StartFailedError, StartPostponedError, start_child
-from swarmd.gateways.local.reasons import NO_STATUS_FILE, STOPPED, start_failure, verdict, with_tail
-from swarmd.gateways.local.status_file import Started, read_status
+from swarmd.gateways.local.reasons import LAUNCHER_LOST, STOPPED, start_failure, verdict
 from swarmd.gateways.local.waiting import WaitingLines
-from swarmd.gateways.local.wrapper import TAKEN_CODE, UNWRITABLE_CODE
 from swarmd.gateways.output import folder_name, make_folder
-from swarmd.gateways.trace import TRACEPARENT
 
 log = logging.getLogger(__name__)
 
 START_SLICE_SECONDS = 0.003
-"""How long the loop may be held with starts before others have their turn; a start takes about a millisecond."""
+"""How long the loop may be held with starts before others have their turn."""
 POSTPONED_SECONDS = 0.2
 WARNING_INTERVAL_SECONDS = 60.0
 GIVE_UP_SECONDS = 5.0
@@ -83,9 +81,10 @@ class LocalGateway(ServerGateway):
         self._swarms: dict[str, LocalSwarm] = {}
         self._waiting = WaitingLines()
         self._running: set[Attempt] = set()
+        """Those that hold room of the machine: they run, or are being started."""
         self._searches: set[asyncio.Task[list[int]]] = set()
         """For attempts that an earlier daemon may have started."""
-        self._arrivals = itertools.count()
+        self._arrivals = Arrivals()
         self._open = False
         self._starting: asyncio.Handle | None = None
         self._postponed: asyncio.TimerHandle | None = None
@@ -103,6 +102,7 @@ class LocalGateway(ServerGateway):
         self._loop = asyncio.get_running_loop()
         self._news = News(report)
         self._shared = Supervision(self._kill_grace)
+        self._launchpad = Launchpad(Outcomes(self._run, self._not_started, self._taken, self._launcher_lost))
         self._inheritance = Inheritance(Reception(self._wait, self._adopt, self._conclude), self._machine)
         self._open = True
 
@@ -125,16 +125,18 @@ class LocalGateway(ServerGateway):
             log.warning("%d processes did not end even when killed", len(self._running))
         finally:
             self._close_at_once()
+            await self._launchpad.close()
 
     def kill_all(self) -> None:
         """KILL everything that is not to be left, without waiting: for a daemon that must end at once."""
         self._open = False
         for attempt in list(self._running):
             if self._is_left(attempt):
-                _execution_of(attempt).let_go()
+                attempt.let_go()
             else:
                 attempt.silent = True
-                _execution_of(attempt).kill()
+                attempt.kill()
+        self._launchpad.hang_up()
 
     def output_directory(self, swarm_id: str) -> Path | None:
         return self.log_directory / folder_name(swarm_id)
@@ -145,7 +147,7 @@ class LocalGateway(ServerGateway):
             raise InvalidInputError(message, field="swarm.gateway_options")
         environment = environment_for(swarm)
         known = self._swarms.setdefault(swarm.swarm_id, LocalSwarm(swarm, environment, self.log_directory))
-        known.info, known.environment = swarm, environment
+        known.note_info(swarm, environment)
 
     async def remove_swarm(self, swarm_id: str) -> None:
         swarm = self._swarms.pop(swarm_id, None)
@@ -169,7 +171,7 @@ class LocalGateway(ServerGateway):
         if objection:
             return QueueOutcome([Refusal(batch.task_ids.tolist(), objection, permanent=True)])
         refused = []
-        for attempt in self._attempts_of(swarm, batch):
+        for attempt in self._arrivals.of(swarm, batch):
             if "\0" in attempt.spec.command:
                 refused.append(attempt.spec.task_id)
             elif attempt.key not in swarm.attempts:
@@ -182,8 +184,8 @@ class LocalGateway(ServerGateway):
         for swarm_id in {batch.swarm_id for batch in (*batches, *cancelled)}:
             swarm = self._swarms.get(swarm_id)
             if self._open and swarm:
-                ended = self._inherited(swarm, [batch for batch in cancelled if batch.swarm_id == swarm_id])
-                alive = self._inherited(swarm, [batch for batch in batches if batch.swarm_id == swarm_id])
+                ended = self._arrivals.inherited(swarm, [batch for batch in cancelled if batch.swarm_id == swarm_id])
+                alive = self._arrivals.inherited(swarm, [batch for batch in batches if batch.swarm_id == swarm_id])
                 searches.append(self._search(swarm, itertools.chain(silenced(ended), alive)))
         await asyncio.shield(asyncio.gather(*searches))
 
@@ -216,23 +218,14 @@ class LocalGateway(ServerGateway):
 
     # -- from waiting to running -----------------------------------------------------------------------------------
 
-    def _attempts_of(self, swarm: LocalSwarm, batch: Batch, *, inherited: bool = False) -> Iterator[Attempt]:
-        """One by one, as there may be very many."""
-        shape, runtime = Shape.of(batch.task_resources), batch.task_resources.runtime_seconds
-        trace = TRACEPARENT.get()
-        rows, ids, numbers = batch.rows.tolist(), batch.task_ids.tolist(), batch.attempts.tolist()
-        specs = Specs(batch.table, batch.swarm_id, batch.array)
-        for row, task_id, number in zip(rows, ids, numbers, strict=True):
-            spec = specs.of(row, task_id, number)
-            yield Attempt(swarm, batch.array_id, spec, shape, runtime, next(self._arrivals), trace, inherited)
-
     def _wait(self, attempt: Attempt) -> None:
+        attempt.phase = Phase.WAITING
         attempt.swarm.attempts[attempt.key] = attempt
         self._waiting.add(attempt)
         self._start_soon()
 
     def _start_soon(self) -> None:
-        if self._starting is None and self._open:
+        if self._starting is None and self._postponed is None and self._open:
             self._starting = self._loop.call_soon(self._start_what_fits)
 
     def _start_what_fits(self) -> None:
@@ -249,34 +242,72 @@ class LocalGateway(ServerGateway):
         self._start_soon()
 
     def _start(self, attempt: Attempt) -> bool:
-        """Start it. False when the machine cannot start anything just now."""
+        """Have it started. False when the machine cannot start anything just now."""
+        self._hold(attempt, Phase.STARTING)
         try:
-            child = start_child(self._launch(attempt))
-        except StartPostponedError as error:
-            self._postpone(attempt, error)
-            return False
-        except StartFailedError as error:
-            self._set_over(attempt)
-            self._news.ended(attempt, TaskStatus.ERROR_RECOVERABLE, start_failure(error))
-            return True
-        self._run(attempt, child, attempt.runtime_seconds)
+            attempt.launched = self._launchpad.start(attempt)
+        except (StartPostponedError, StartFailedError) as error:
+            self._not_started(attempt, error)
+            return isinstance(error, StartFailedError)
         return True
 
-    def _launch(self, attempt: Attempt) -> Launch:
-        folder = attempt.swarm.info.working_directory
-        return Launch(attempt.spec.command, attempt.environment(), folder, attempt.output, attempt.status)
+    def _not_started(self, attempt: Attempt, error: StartFailedError | StartPostponedError) -> None:
+        self._free(attempt)
+        if isinstance(error, StartPostponedError):
+            self._postpone(attempt, error)
+        elif attempt.given_back:
+            self._over(attempt, TaskStatus.REGISTERED, STOPPED)
+        else:
+            self._over(attempt, TaskStatus.ERROR_RECOVERABLE, start_failure(error))
 
-    def _run(self, attempt: Attempt, leader: Leader, seconds_left: float) -> None:
+    def _taken(self, attempt: Attempt) -> None:
+        """A process that an earlier daemon left was quicker, or it was kept from starting."""
+        self._free(attempt)
+        self._set_over(attempt)
+        attempt.was_running = True  # should there be no trace of it, it is not tried a second time
+        self._search(attempt.swarm, [attempt])
+        self._start_soon()
+
+    def _launcher_lost(self, attempt: Attempt) -> None:
+        self._free(attempt)
+        if attempt.swarm.survives:
+            self._set_over(attempt)
+            self._search(attempt.swarm, [attempt])
+        else:
+            self._over(attempt, TaskStatus.ERROR_RECOVERABLE, LAUNCHER_LOST)
+
+    def _run(self, attempt: Attempt, leader: Leader, seconds_before: float = 0.0) -> None:
         attempt.phase = Phase.RUNNING
-        self._machine.take(attempt.shape)
-        self._running.add(attempt)
         if not attempt.must_not_run:
             self._news.started(attempt)
-        limit = seconds_left if attempt.runtime_seconds > 0 else None
+        limit = attempt.runtime_seconds - seconds_before if attempt.runtime_seconds > 0 else None
         attempt.execution = Execution(leader, self._shared, limit, partial(self._ended, attempt))
+        if attempt.must_not_run:
+            attempt.execution.end()
+
+    def _hold(self, attempt: Attempt, phase: Phase) -> None:
+        attempt.phase = phase
+        self._machine.take(attempt.shape)
+        self._running.add(attempt)
+
+    def _free(self, attempt: Attempt) -> None:
+        self._machine.give_back(attempt.shape)
+        self._running.discard(attempt)
+        attempt.execution = attempt.launched = None  # they know each other: cycles are left to the garbage collector
+        if not self._running:
+            self._nothing_runs.set()
+
+    def _over(self, attempt: Attempt, status: TaskStatus, reason: str = "") -> None:
+        self._set_over(attempt)
+        self._conclude(attempt, status, reason)
+        self._start_soon()
 
     def _postpone(self, attempt: Attempt, error: StartPostponedError) -> None:
+        attempt.phase = Phase.WAITING
         self._waiting.put_back(attempt)
+        if attempt.must_not_run:
+            self._end(attempt.swarm, [attempt])
+            return
         if self._loop.time() - self._warned_at > WARNING_INTERVAL_SECONDS:
             log.warning("starts are put off until the machine has room again: task %d %s", attempt.spec.task_id, error)
             self._warned_at = self._loop.time()
@@ -294,19 +325,10 @@ class LocalGateway(ServerGateway):
 
     # -- what an earlier daemon had ---------------------------------------------------------------------------------
 
-    def _inherited(self, swarm: LocalSwarm, batches: Sequence[Batch]) -> Iterator[Attempt]:
-        """The attempts of these batches that are not known here."""
-        for batch in batches:
-            running = batch.table.status[batch.rows] == Code.RUNNING
-            for attempt, was_running in zip(self._attempts_of(swarm, batch, inherited=True), running, strict=True):
-                attempt.was_running = bool(was_running)
-                if attempt.key not in swarm.attempts:
-                    yield attempt
-
     async def _missing(self, swarm: LocalSwarm, batch: Batch) -> list[int]:
         """Those of its tasks that never started, and never will."""
         if swarm.survives:
-            return await asyncio.shield(self._search(swarm, self._inherited(swarm, [batch]), claiming=True))
+            return await asyncio.shield(self._search(swarm, self._arrivals.inherited(swarm, [batch]), claiming=True))
         keys = zip(batch.task_ids.tolist(), batch.attempts.tolist(), strict=True)
         return [key[0] for key in keys if key not in swarm.attempts]
 
@@ -328,42 +350,21 @@ class LocalGateway(ServerGateway):
     def _adopt(self, attempt: Attempt, adopted: Adopted) -> None:
         attempt.inherited = False
         attempt.swarm.attempts[attempt.key] = attempt
-        self._run(attempt, adopted, attempt.runtime_seconds - adopted.age_seconds)
-        if attempt.must_not_run:
-            _execution_of(attempt).end()
-
-    def _somebody_else_started(self, attempt: Attempt, ending: Ending) -> bool:
-        """Whether a process that an earlier daemon left was quicker than this daemon's, or may still be."""
-        was_cut_short = attempt.inherited and (ending.code is None or ending.code < 0)
-        return (was_cut_short or ending.code == TAKEN_CODE) and not self._has_run(attempt, ending)
-
-    def _has_run(self, attempt: Attempt, ending: Ending) -> bool:
-        """Whether it was this process that ran the command."""
-        if attempt.status is None:
-            return True
-        status = read_status(attempt.status)
-        return isinstance(status, Started) and status.pid == ending.pid
+        self._hold(attempt, Phase.RUNNING)
+        self._run(attempt, adopted, adopted.age_seconds)
 
     # -- from running to over --------------------------------------------------------------------------------------
 
     def _ended(self, attempt: Attempt, ending: Ending) -> None:
-        self._machine.give_back(attempt.shape)
-        self._running.discard(attempt)
-        attempt.execution = None  # they know each other: a cycle would be left to the garbage collector
-        self._set_over(attempt)
-        if ending.code == UNWRITABLE_CODE and not self._has_run(attempt, ending):
-            reason = with_tail(NO_STATUS_FILE, attempt.output.err)
-            self._conclude(attempt, TaskStatus.ERROR_RECOVERABLE, reason)
-        elif self._somebody_else_started(attempt, ending):
-            attempt.was_running = True  # should there be no trace of it, it is not tried a second time
-            self._search(attempt.swarm, [attempt])
-        elif attempt.given_back and ending.code != 0 and not ending.overran:
-            self._conclude(attempt, TaskStatus.REGISTERED, STOPPED)
-        elif not attempt.silent:
-            self._conclude(attempt, *verdict(ending, attempt.runtime_seconds, attempt.output.err))
-        if not self._running:
-            self._nothing_runs.set()
-        self._start_soon()
+        self._free(attempt)
+        if ending.code == 0 and not ending.overran:
+            self._over(attempt, TaskStatus.DONE)
+        elif attempt.given_back and not ending.overran:
+            self._over(attempt, TaskStatus.REGISTERED, STOPPED)
+        elif attempt.silent:
+            self._over(attempt, TaskStatus.ERROR_RECOVERABLE)
+        else:
+            self._over(attempt, *verdict(ending, attempt.runtime_seconds, attempt.output.err))
 
     def _conclude(self, attempt: Attempt, status: TaskStatus, reason: str) -> None:
         if not attempt.silent:
@@ -381,7 +382,7 @@ class LocalGateway(ServerGateway):
         for attempt in attempts:
             if attempt.phase is Phase.RUNNING:
                 self._news.forget_start(attempt)
-                _execution_of(attempt).end()
+                attempt.end()
         for attempt in waiting:
             self._forget_waiting(attempt)
             if not attempt.inherited and attempt.given_back:
@@ -416,14 +417,14 @@ class LocalGateway(ServerGateway):
 
     def _is_left(self, attempt: Attempt) -> bool:
         """Whether it goes on without the daemon. What is being ended does not."""
-        return self._leave_on_close and attempt.swarm.survives and not _execution_of(attempt).is_being_ended
+        return self._leave_on_close and attempt.swarm.survives and not attempt.is_being_ended
 
     def _leave(self, attempt: Attempt) -> None:
         if attempt.phase is Phase.WAITING:
             self._forget_waiting(attempt)
         elif self._is_left(attempt):
-            _execution_of(attempt).let_go()
-            self._running.discard(attempt)
+            attempt.let_go()
+            self._free(attempt)
             self._set_over(attempt)
 
     async def _all_over(self) -> None:
@@ -441,14 +442,8 @@ class LocalGateway(ServerGateway):
             search.cancel()
         until = self._loop.time() + LAST_WAIT_SECONDS
         for attempt in list(self._running):
-            _execution_of(attempt).kill_and_wait(until)
+            attempt.kill_and_wait(until)
         self._news.flush()
         for handle in (self._starting, self._postponed):
             if handle is not None:
                 handle.cancel()
-
-
-def _execution_of(attempt: Attempt) -> Execution:
-    if attempt.execution is None:
-        raise RuntimeError(f"task {attempt.spec.task_id} does not run")
-    return attempt.execution

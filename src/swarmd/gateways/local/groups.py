@@ -5,8 +5,10 @@ daemon, for what is left of groups whose leader ended meanwhile.
 """
 
 import asyncio
+import os
 
-from swarmd.gateways.local.procfs import process_ids, stat_of
+from swarmd.gateways.local.procfs import environment_of, file_of, process_ids, stat_of
+from swarmd.gateways.output import OutputPaths
 
 STALE_AFTER_SECONDS = 0.02
 
@@ -35,3 +37,19 @@ def all_followers() -> dict[int, list[int]]:
         if stat is not None and not stat.is_dead and stat.group not in (0, pid):
             found.setdefault(stat.group, []).append(pid)
     return found
+
+
+def groups_of(marks: frozenset[bytes], output: OutputPaths) -> list[int]:
+    """The groups of all living processes of an attempt that still write where it does.
+
+    By variables alone they could be another daemon's.
+    """
+    out, err = os.path.realpath(output.out), os.path.realpath(output.err)
+    found: dict[int, None] = {}
+    for pid in process_ids():
+        stat = stat_of(pid)
+        if stat is None or stat.is_dead or not marks.issubset(environment_of(pid)):
+            continue
+        if file_of(pid, 1) == out or file_of(pid, 2) == err:
+            found[stat.group] = None
+    return list(found)

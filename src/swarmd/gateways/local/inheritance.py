@@ -15,9 +15,10 @@ from swarmd.core.status import TaskStatus
 from swarmd.gateways.local.adoption import Adopted, adopt, is_group_of
 from swarmd.gateways.local.attempt import Attempt
 from swarmd.gateways.local.execution import Ending
-from swarmd.gateways.local.groups import all_followers
+from swarmd.gateways.local.groups import all_followers, groups_of
 from swarmd.gateways.local.leader import signal_group
 from swarmd.gateways.local.machine import Machine
+from swarmd.gateways.local.procfs import boot_id, stat_of
 from swarmd.gateways.local.reasons import FORESTALLED, STATUS_GONE, STOPPED, VANISHED, verdict, with_tail
 from swarmd.gateways.local.status_file import Absent, Claimed, Started, Status, Unclear, claim, read_status
 
@@ -115,6 +116,19 @@ class Inheritance:
         else:
             self.vanished(attempt, VANISHED)
 
+    def unclear(self, attempt: Attempt, why: str, status: Path) -> None:
+        """Its file will not say more: a launcher may have been killed that had just started it."""
+        groups = groups_of(attempt.fingerprint(), attempt.output)
+        for group in groups:
+            stat = stat_of(group)
+            adopted = adopt(Started(group, stat.start_ticks, boot_id(), None), status) if stat else None
+            if adopted:
+                self._reception.runs(attempt, adopted)
+                return
+        for group in groups:
+            signal_group(group, signal.SIGKILL)
+        self.vanished(attempt, why)
+
     def vanished(self, attempt: Attempt, reason: str) -> None:
         """Nobody knows how it ended."""
         self._reception.is_over(attempt, TaskStatus.ERROR_RECOVERABLE, with_tail(reason, attempt.output.err))
@@ -170,7 +184,7 @@ class _Search:
             case Unclear() if self.is_patient:
                 self.unclear.append(attempt)
             case Unclear():
-                self._inheritance.vanished(attempt, status.why)
+                self._inheritance.unclear(attempt, status.why, path)
 
     def _is_to_be_claimed(self, attempt: Attempt) -> bool:
         """Whether it must not start any more, not even by a process that an earlier daemon has left."""

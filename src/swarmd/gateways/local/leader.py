@@ -1,13 +1,18 @@
 """The process that an attempt runs as, leader of a process group of its own, whoever started it.
 
-`process.Child` is one that this daemon started, `adoption.Adopted` one that an earlier daemon did. Whoever looks after
-running attempts needs no more than this.
+`launching.Launched` is one that this daemon's launcher started, `adoption.Adopted` one that an earlier daemon's did.
+Whoever looks after running attempts needs no more than this.
 """
 
 import os
 import signal
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from swarmd.gateways.local.exits import ExitWatch
 
 
 class Leader(ABC):
@@ -22,6 +27,14 @@ class Leader(ABC):
         self.pid = pid
         self.pidfd = pidfd
         """-1 where the kernel has none, or no descriptor was left."""
+
+    def when_ended(self, exits: "ExitWatch", ended: Callable[[], None]) -> None:
+        """Have `ended` called, once, when it can be reaped."""
+        exits.watch(self, ended)
+
+    def unwatch(self, exits: "ExitWatch") -> None:
+        """Nobody is called back any more."""
+        exits.forget(self)
 
     @abstractmethod
     def has_ended(self) -> bool:

@@ -15,6 +15,7 @@ class ProcessStat(NamedTuple):
 
     is_dead: bool
     """It has ended, and is there only until its parent has taken its exit status."""
+    parent: int
     group: int
     start_ticks: int
     """When it started, in clock ticks since the boot: with its number, its name for as long as the machine is up."""
@@ -28,7 +29,7 @@ def stat_of(pid: int) -> ProcessStat | None:
         return None
     # After the program's name, which may hold anything, the third field is the first.
     fields = text[text.rindex(b")") + 1 :].split(None, 20)
-    return ProcessStat(fields[0] in (b"Z", b"X"), int(fields[2]), int(fields[19]))
+    return ProcessStat(fields[0] in (b"Z", b"X"), int(fields[1]), int(fields[2]), int(fields[19]))
 
 
 def process_ids() -> list[int]:
@@ -42,6 +43,14 @@ def environment_of(pid: int) -> list[bytes]:
         return (PROC / str(pid) / "environ").read_bytes().split(b"\0")
     except OSError:
         return []
+
+
+def file_of(pid: int, descriptor: int) -> str:
+    """What a process has open there; empty when that cannot be told."""
+    try:
+        return os.readlink(f"{PROC}/{pid}/fd/{descriptor}")  # noqa: PTH115 - it need not be a path
+    except OSError:
+        return ""
 
 
 def seconds_since(start_ticks: int) -> float:

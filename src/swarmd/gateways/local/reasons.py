@@ -18,7 +18,7 @@ STOPPED = "the daemon was stopped"
 VANISHED = "it vanished while no daemon was there: its process is gone and left no exit status"
 STATUS_GONE = "it vanished while no daemon was there: it had started, and its status file is gone"
 FORESTALLED = "it was not started: an earlier daemon had given it up"
-NO_STATUS_FILE = "could not be started: its status file could not be written"
+LAUNCHER_LOST = "the launcher that was to start it is gone"
 
 
 def verdict(ending: Ending, runtime_seconds: float, error_output: Path) -> tuple[TaskStatus, str]:

@@ -1,7 +1,8 @@
 """The status file of an attempt that survives its daemon: who runs it, and how it ended.
 
-Its first line is `<pid> <start in clock ticks> <boot id>`, or says that the attempt never runs; its second is the exit
-code. `wrapper` writes it, and here it is read. Whoever creates the file decides what becomes of the attempt. A line
+Its first line is `<pid> <start in clock ticks> <boot id> <the launcher's pid>`, or says that the attempt never runs;
+its second is the exit code, or the number of the signal that ended it below zero. The launcher writes it, with a pid of
+0 while it starts the process, and here it is read. Whoever creates the file decides what becomes of the attempt. A line
 counts only when it is whole.
 """
 
@@ -17,7 +18,7 @@ from swarmd.gateways.output import FILE_MODE, make_folder
 _CLAIM = b"never\n"
 """Nobody runs it, now or later."""
 _LONGEST = 256
-_STARTED = re.compile(rb"(\d{1,10}) (\d{1,20}) ([0-9a-f-]{36})\n(?:(\d{1,3})\n|\d{0,3})")
+_STARTED = re.compile(rb"(\d{1,10}) (\d{1,20}) ([0-9a-f-]{36})(?: (\d{1,10}))?\n(?:(-?\d{1,3})\n|-?\d{0,3})")
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # The task may have put anything in its place: a pipe would block the daemon, a link lead elsewhere.
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -41,7 +42,9 @@ class Started:
     start_ticks: int
     boot_id: str
     exit_code: int | None
-    """None: it has not ended, or ended without a word."""
+    """The number of the signal that ended it below zero; None: it has not ended, or ended without a word."""
+    launcher: int = 0
+    """The process that started it, waits for it and writes its exit code; 0: it was to do that itself."""
 
     @property
     def is_of_this_boot(self) -> bool:
@@ -71,8 +74,10 @@ def read_status(path: Path) -> Status:
     found = _STARTED.fullmatch(data)
     if found is None:
         return Unclear(f"its status file {path} cannot be understood")
-    pid, ticks, boot, code = found.groups()
-    return Started(int(pid), int(ticks), boot.decode(), None if code is None else int(code))
+    pid, ticks, boot, launcher, code = found.groups()
+    if not int(pid):
+        return Unclear(f"its status file {path} does not say as what it was started")
+    return Started(int(pid), int(ticks), boot.decode(), None if code is None else int(code), int(launcher or 0))
 
 
 def claim(path: Path) -> bool:

@@ -5,6 +5,7 @@ overtake it, but no more than a few machines full of them, so that a large task 
 nothing of processes.
 """
 
+import itertools
 from collections import deque
 
 from swarmd.gateways.local.attempt import Attempt, Phase
@@ -34,7 +35,9 @@ class WaitingLines:
 
     def put_back(self, attempt: Attempt) -> None:
         """An attempt that was taken and could not start: its old place again."""
-        self._lines.setdefault(attempt.shape, deque()).appendleft(attempt)
+        line = self._lines.setdefault(attempt.shape, deque())
+        before = itertools.takewhile(lambda other: other.order < attempt.order, line)
+        line.insert(sum(1 for _ in before), attempt)
         self._size += 1
 
     def note_dropped(self) -> None:

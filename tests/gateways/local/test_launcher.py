@@ -1,21 +1,31 @@
-"""A task that survives the daemon runs as it would without the script that keeps its status file."""
+"""The launcher: tasks run as the shell alone would run them, each attempt once, and it outlives the daemon."""
 
 import asyncio
 import os
 import re
+import signal
+import socket
 import stat
 import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, Self
 
+import psutil
 import pytest
 
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.contract import SwarmInfo
-from swarmd.gateways.local import output_paths
+from swarmd.gateways.local import launcher, launching, output_paths
+from swarmd.gateways.local.adoption import is_running
+from swarmd.gateways.local.commands import shell_arguments
+from swarmd.gateways.local.launching import LOST_STATUS, PROGRAM
+from swarmd.gateways.local.procfs import boot_id
+from swarmd.gateways.local.reasons import VANISHED
 from swarmd.gateways.local.status_file import Absent, Started, read_status
-from swarmd.gateways.local.wrapper import TAKEN_CODE, UNWRITABLE_CODE, wrapped_arguments
-from tests.gateways.local.earlier_daemon import DURABLE, EarlierDaemon, next_daemon
-from tests.gateways.recording import SWARM, batch_of, eventually, local_engine
+from tests.gateways.local.earlier_daemon import DURABLE, TOKEN, EarlierDaemon, next_daemon, with_runtime
+from tests.gateways.recording import SWARM, batch_of, eventually, file_with_text, is_alive, local_engine
 
 
 @pytest.fixture
@@ -135,26 +145,49 @@ async def test_output_of_a_swarm_that_had_the_id_before_is_gone(tmp_path, earlie
 # -- started more than once --------------------------------------------------------------------------------------------
 
 
-def start(earlier: EarlierDaemon, command: str) -> "subprocess.Popen[bytes]":
-    """What a killed daemon left behind to start task 1."""
-    earlier.status().parent.mkdir(parents=True, exist_ok=True)
-    return subprocess.Popen(
-        wrapped_arguments(earlier.status(), 0o022, command),
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "SWARM_ID": SWARM, "SWARM_TASK_ID": "1", "SWARM_ATTEMPT": "1"},
-    )
+class Orphan:
+    """A launcher that a killed daemon left behind to start task 1."""
+
+    def __init__(self, earlier: EarlierDaemon, command: str, status: Path | None = None) -> None:
+        output = str(earlier.status()).removesuffix(f".{TOKEN}.status")
+        variables = {b"SWARM_ID": SWARM.encode(), b"SWARM_TASK_ID": b"1", b"SWARM_ATTEMPT": b"1"}
+        names = output.encode(), bytes(status or earlier.status())
+        orders = [
+            (launcher.SWARM, 1, {**os.environb, **variables}, None),
+            (launcher.START, 1, 1, {}, shell_arguments(command), None, *names),
+        ]
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen([*PROGRAM, boot_id()], stdin=theirs.fileno())
+        self._connection = ours
+        ours.sendall(launcher.framed(orders))
+        ours.shutdown(socket.SHUT_WR)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+        self.process.wait()
+
+    def answers(self) -> list[tuple[Any, ...]]:
+        """All that it has to say until it ends."""
+        frames, found = launcher.Frames(), []
+        while data := self._connection.recv(launcher.READ_BYTES):
+            found += frames.taken(data)
+        return found
 
 
 def test_of_many_starts_at_the_same_moment_one_runs(tmp_path, earlier):
-    starts = [start(earlier, f"echo ran >> {tmp_path}/ran; exit 7") for _ in range(30)]
-    for process in starts:
-        process.communicate()
+    with ExitStack() as stack:
+        orphans = [stack.enter_context(Orphan(earlier, f"echo ran >> {tmp_path}/ran; exit 7")) for _ in range(15)]
+        answers = [orphan.answers() for orphan in orphans]
     assert (tmp_path / "ran").read_text() == "ran\n"
-    assert sorted(process.returncode for process in starts) == [7, *[TAKEN_CODE] * 29]
-    (winner,) = [process.pid for process in starts if process.returncode == 7]
-    assert earlier.started().pid == winner
+    assert answers.count([(launcher.TAKEN, 1)]) == 14
+    (winner,) = [
+        orphan.process.pid for orphan, said in zip(orphans, answers, strict=True) if said[0][0] != launcher.TAKEN
+    ]
+    assert (earlier.started().launcher, earlier.started().exit_code) == (winner, 7)
 
 
 async def test_an_attempt_that_two_daemons_start_runs_once_and_both_know_its_end(tmp_path):
@@ -172,11 +205,10 @@ async def test_a_start_that_comes_second_adopts_the_first(tmp_path, earlier):
         await engine.queue("sleep 0.3", first_id=2)
         await engine.record.running(2)
         await engine.gateway.resume([batch_of("sleep 100")])
-        with start(earlier, "sleep 0.6; exit 9") as orphan:
+        with Orphan(earlier, "echo here; sleep 0.6; exit 9"):
             await engine.record.ended(1)
             assert engine.record.end_of(1) == (TaskStatus.ERROR_RECOVERABLE, "exit code 9")
-            assert orphan.stderr is not None
-            assert orphan.stderr.read() == b""
+            assert earlier.out() == "here\n"
 
 
 async def test_a_task_that_was_cancelled_before_its_orphan_came_never_runs(tmp_path, earlier):
@@ -186,8 +218,8 @@ async def test_a_task_that_was_cancelled_before_its_orphan_came_never_runs(tmp_p
         await engine.gateway.resume([batch_of("true")])
         await engine.cancel(1)
         await engine.record.ended(2)
-        with start(earlier, f"touch {tmp_path}/wrong") as orphan:
-            assert await asyncio.to_thread(orphan.wait) == TAKEN_CODE
+        with Orphan(earlier, f"touch {tmp_path}/wrong") as orphan:
+            assert await asyncio.to_thread(orphan.answers) == [(launcher.TAKEN, 1)]
         assert engine.record.ended_ids() == {2}
     assert not (tmp_path / "wrong").exists()
 
@@ -219,10 +251,11 @@ async def test_an_orphan_that_is_just_starting_a_cancelled_task_is_ended_as_well
         await engine.queue("sleep 0.5", first_id=2)
         await engine.record.running(2)
         await engine.gateway.resume([batch_of("sleep 100")])
-        with start(earlier, "sleep 100") as orphan:
+        with Orphan(earlier, "sleep 100") as orphan:
             await eventually(lambda: isinstance(read_status(earlier.status()), Started))
             await engine.cancel(1)
-            assert await asyncio.to_thread(orphan.wait) == -15
+            await asyncio.to_thread(orphan.process.wait)
+            assert earlier.started().exit_code == -15
         await engine.record.ended(2)
         assert engine.record.ended_ids() == {2}
 
@@ -230,11 +263,11 @@ async def test_an_orphan_that_is_just_starting_a_cancelled_task_is_ended_as_well
 # -- a status file that cannot be made ---------------------------------------------------------------------------------
 
 
-def test_without_a_status_file_nothing_runs(tmp_path):
-    done = subprocess.run(
-        wrapped_arguments(tmp_path / "missing" / "status", 0o022, f"touch {tmp_path}/wrong"), capture_output=True
-    )
-    assert done.returncode == UNWRITABLE_CODE
+def test_without_a_status_file_nothing_runs(tmp_path, earlier):
+    (tmp_path / "file").touch()
+    with Orphan(earlier, f"touch {tmp_path}/wrong", tmp_path / "file" / "status") as orphan:
+        ((kind, _, what, *_),) = orphan.answers()
+    assert (kind, what) == (launcher.FAILED, launcher.NO_STATUS)
     assert not (tmp_path / "wrong").exists()
 
 
@@ -245,8 +278,7 @@ async def test_an_attempt_whose_status_file_cannot_be_made_fails_and_says_so(tmp
         await engine.run(f"touch {tmp_path}/wrong")
         status, reason = engine.record.end_of(1)
         assert status is TaskStatus.ERROR_RECOVERABLE
-        assert reason.startswith("could not be started: its status file could not be written\n/bin/sh: ")
-        assert str(earlier.status()) in reason
+        assert reason == f"its status file {earlier.status()} cannot be read: Too many levels of symbolic links"
     assert not (tmp_path / "wrong").exists()
 
 
@@ -255,3 +287,116 @@ async def test_a_status_file_that_is_lost_hides_no_exit_code_from_the_daemon_tha
         await engine.run(f"rm {earlier.status()}; exit 4")
         assert engine.record.end_of(1) == (TaskStatus.ERROR_RECOVERABLE, "exit code 4")
     assert read_status(earlier.status()) == Absent()
+
+
+# -- the launcher and its daemon ---------------------------------------------------------------------------------------
+
+
+async def test_a_launcher_that_is_killed_loses_no_task_and_runs_none_twice(tmp_path, earlier):
+    command = f"echo $SWARM_TASK_ID >> {tmp_path}/ran; sleep 0.05"
+    async with next_daemon(tmp_path, cores=3) as engine:
+        await engine.queue(*[command] * 60)
+        for task_id in (5, 20, 40):
+            await engine.record.running(task_id)
+            (child,) = psutil.Process().children()
+            child.kill()
+        await engine.record.ended(*range(1, 61))
+        ends = [engine.record.end_of(task_id) for task_id in range(1, 61)]
+    failed = {reason for status, reason in ends if status is not TaskStatus.DONE}
+    assert failed <= {LOST_STATUS, VANISHED}
+    assert len([status for status, _ in ends if status is TaskStatus.DONE]) >= 50
+    ran = (tmp_path / "ran").read_text().split()
+    assert len(ran) == len(set(ran))
+    assert {str(place) for place, end in enumerate(ends, start=1) if end[0] is TaskStatus.DONE} <= set(ran)
+
+
+async def test_a_task_whose_launcher_was_killed_is_held_to_its_time_and_cancelled(tmp_path, earlier):
+    async with next_daemon(tmp_path) as engine:
+        await engine.queue("sleep 100", resources=with_runtime(0.7))
+        await engine.queue("sleep 100", first_id=2)
+        await engine.record.running(1, 2)
+        (child,) = psutil.Process().children()
+        child.kill()
+        await engine.record.ended(1)
+        assert engine.record.end_of(1)[0] is TaskStatus.ADJUSTING_RESOURCES
+        await engine.cancel(2)
+        await earlier.over(2)
+        await engine.run("true", first_id=3)
+        assert engine.record.ended_ids() == {1, 3}
+
+
+async def test_a_task_that_was_just_starting_when_its_launcher_was_killed_is_found(tmp_path, earlier):
+    """The launcher was killed between the start and writing it down: the file is there, and says nothing."""
+    async with next_daemon(tmp_path) as engine:
+        await engine.queue("sleep 100")
+        await engine.record.running(1)
+        started = earlier.started()
+        os.kill(started.launcher, signal.SIGKILL)
+        earlier.status().write_text(f"{0:010d} {0:020d} {started.boot_id} {started.launcher}\n")
+        engine.gateway.kill_all = lambda: None
+        async with next_daemon(tmp_path) as other:
+            await other.gateway.resume([batch_of("sleep 100")])
+            await other.record.running(1)
+            await other.cancel(1)
+            await eventually(lambda: not is_running(started))
+
+
+async def test_tasks_in_memory_end_with_the_daemon(tmp_path):
+    program = f"""
+import asyncio
+from pathlib import Path
+from swarmd.gateways.contract import SwarmInfo
+from swarmd.gateways.local import LocalGateway
+from tests.gateways.recording import SWARM, Record, batch_of
+
+async def main():
+    gateway, record = LocalGateway(Path({str(tmp_path)!r})), Record()
+    await gateway.start(record.report)
+    await gateway.add_swarm(SwarmInfo(SWARM))
+    await gateway.queue_batch(batch_of("echo $$ > {tmp_path}/pid; exec sleep 100"))
+    await asyncio.sleep(100)
+
+asyncio.run(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", program]) as daemon:  # noqa: ASYNC220 - it is short
+        await file_with_text(tmp_path / "pid")
+        pid = int((tmp_path / "pid").read_text())
+        assert is_alive(pid)
+        daemon.kill()
+    await eventually(lambda: not is_alive(pid))
+
+
+async def test_a_launcher_that_cannot_run_delays_tasks_and_loses_none(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(launching, "PROGRAM", ("/bin/false",))
+    async with local_engine(tmp_path) as engine:
+        await engine.queue("true")
+        await eventually(lambda: "starts are put off" in caplog.text)
+        assert engine.record.news == []
+        monkeypatch.undo()
+        await engine.record.ended(1)
+        assert engine.record.end_of(1) == (TaskStatus.DONE, "")
+
+
+async def test_what_is_being_started_when_it_is_cancelled_is_ended_in_silence(tmp_path, earlier):
+    async with next_daemon(tmp_path) as engine:
+        await engine.queue("sleep 100")
+        await asyncio.sleep(0)
+        await engine.cancel(1)
+        await engine.run("true", first_id=2)
+        assert engine.record.ended_ids() == {2}
+        assert engine.record.statuses(1) == []
+        if earlier.status().exists():
+            await earlier.over()
+
+
+def test_frames_come_in_whatever_pieces():
+    messages = [(1, b"x" * size, {b"a": None}, "ü") for size in (0, 1, 70_000)]
+    data = b"".join(launcher.framed([message]) for message in messages)
+    for step in (1000, 7, 1):
+        frames, found = launcher.Frames(), []
+        for start in range(0, len(data), step):
+            found += frames.taken(data[start : start + step])
+            if step == 1 and start > 300:
+                break
+        assert found == messages[: len(found)]
+        assert len(found) >= (3 if step > 1 else 2)
