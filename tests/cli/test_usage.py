@@ -4,16 +4,25 @@ import json
 
 import pytest
 
-from swarmd.cli.main import app, execute
+from swarmd.cli.commands import ENTRIES, Unloaded
+from swarmd.cli.main import execute
 from tests.cli.conftest import swarmd_process
 
-COMMANDS = [command.name for command in app.registered_commands]
+COMMANDS = [entry.name for entry in ENTRIES]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command, capsys):
     assert execute([command, "--help"]) == 0
     assert f"swarmd {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_the_list_of_commands_says_what_each_says_itself(entry):
+    loaded = Unloaded(entry, "rich").loaded()
+    assert loaded.name == entry.name
+    assert loaded.help is not None
+    assert " ".join(loaded.help.partition("\n\n")[0].split()) == entry.help
 
 
 def test_the_exit_codes_are_in_the_help(capsys):

@@ -1,13 +1,12 @@
 """`swarmd serve`: the daemon. `swarmd config`: its settings, and where each comes from."""
 
 import json
-import os
-import sys
 from typing import Any
 
 import typer
 
 from swarmd.cli import options
+from swarmd.cli.serving import serve as serve_with
 from swarmd.cli.settings import resolved, takes_settings
 
 
@@ -18,23 +17,7 @@ def serve(**given: Any) -> None:
     What is not given here is taken from the environment (SWARMD_LOCAL_CORES for --local-cores, and so on), then from a
     file, then from the defaults; `swarmd config` shows what that comes to. SIGHUP loads tokens and certificates again.
     """
-    parent = os.getppid()  # before all that takes time: it may be gone by then
-    settings = resolved(given)
-    _import_structlog_alone()
-    from swarmd.daemon import serve as serve_until_stopped
-
-    raise typer.Exit(serve_until_stopped(settings.config, parent=parent, source=settings.sources["gateways"]))
-
-
-def _import_structlog_alone() -> None:
-    """Without rich, which it takes along for traces that our log writes plainly: a tenth of a second, and 3 MiB."""
-    if "rich" in sys.modules:
-        return
-    sys.modules["rich"] = None  # type: ignore[assignment]  # an import of it fails
-    try:
-        import structlog  # noqa: F401
-    finally:
-        del sys.modules["rich"]
+    raise typer.Exit(serve_with(given))
 
 
 @takes_settings

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
-
 if TYPE_CHECKING:
     from swarmd.settings import Settings
 
@@ -49,6 +47,8 @@ class Setting:
     @property
     def parameter(self) -> inspect.Parameter:
         """As typer reads it from a function's signature."""
+        import typer  # not for `swarmd serve`, which starts without it
+
         words = self.name.replace("_", "-")
         option = typer.Option(
             f"--{words}/--no-{words}" if self.kind == "flag" else f"--{words}",
