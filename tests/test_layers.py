@@ -35,6 +35,7 @@ CORE_MAY_USE = {
     "dataclasses",
     "datetime",
     "enum",
+    "functools",
     "heapq",
     "itertools",
     "math",
