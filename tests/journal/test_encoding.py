@@ -29,7 +29,8 @@ from swarmd.core.policy import SchedulingPolicy
 from swarmd.core.status import RunStatus
 from swarmd.core.swarm import Swarm
 from swarmd.core.update import StateUpdate
-from swarmd.journal.encoding import decode, encode
+from swarmd.journal.encoding import decode, encode, encode_update
+from swarmd.wire import to_proto
 from tests.core.builders import news
 from tests.core.test_freezing import CREATED, lived, plain, small_sweeps, steps, told_again
 
@@ -85,6 +86,14 @@ def test_the_first_event_comes_back_in_every_field(texts, directory, flags, limi
 )
 def test_what_is_empty_stays_apart_from_what_is_not_there(event):
     assert plain(decode(encode(event))) == plain(event)
+
+
+def test_an_update_may_be_written_down_as_the_message_that_it_came_in():
+    update = news("E", [5, 1 << 40, 7], [1, 2, 3], "why")
+    told = to_proto.state_update(update).SerializeToString()
+    assert event_pb2.Event.FromString(encode_update(told)) == event_pb2.Event.FromString(encode(Updated(update)))
+    nothing = event_pb2.Event.FromString(encode_update(b""))
+    assert nothing == event_pb2.Event.FromString(encode(Updated(StateUpdate())))
 
 
 @pytest.mark.parametrize("status", "QIORDEAFG")

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from swarmd._pb.swarm.v1 import scheduler_service_pb2 as pb
 from swarmd._pb.swarm.v1 import state_pb2, task_pb2
 from swarmd._pb.swarm.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
+from swarmd.rpc.scheduler_service import told
 from tests.host.engine import settled
 from tests.rpc.harness import PATIENCE, Rpc, a_task, duration, group, status_value, update, whole
 
@@ -306,3 +307,13 @@ async def test_a_client_that_vanishes_mid_stream_leaves_nothing_behind(rpc: Rpc)
 
     await settled(lambda: not rpc.server._streams._waits, "the end of the handler")
     await rpc.tell("DONE", 1)
+
+
+def test_what_this_version_does_not_know_of_an_update_is_not_written_down():
+    known = update(1, ("DONE", [1, 2]))
+    of_a_later_version = b"\x98\x06\x07"  # field 99
+    request = pb.ApplyUpdateRequest(swarm_id="s")
+    request.update.MergeFromString(known.update.SerializeToString() + of_a_later_version)
+    assert of_a_later_version in request.update.SerializeToString()
+
+    assert told(request) == known.update.SerializeToString()

@@ -42,7 +42,7 @@ from swarmd.host.feed import DELETED, DRAINING, MAX_BEHIND_BYTES, Closing, Feed
 from swarmd.host.requests import RequestLog, to_its_end
 from swarmd.host.ticks import TickAnswer, answer_again, unless_in_trouble
 from swarmd.journal.contract import Journal, MemoryJournal
-from swarmd.journal.encoding import encode
+from swarmd.journal.encoding import encode, encode_update
 from swarmd.journal.faults import reach
 from swarmd.loggers import get_logger
 from swarmd.observing.observer import UNOBSERVED, Observer
@@ -192,9 +192,12 @@ class HostedSwarm:
 
     # -- changes ---------------------------------------------------------------------------------------------------
 
-    def apply(self, update: StateUpdate) -> "asyncio.Future[Change]":
-        """Fold news into the state; done when it is durable. Raises InvalidInputError or NotFoundError at once."""
-        return self._submit(self.swarm.check(Updated(update)))
+    def apply(self, update: StateUpdate, told: bytes = b"") -> "asyncio.Future[Change]":
+        """Fold news into the state; done when it is durable. Raises InvalidInputError or NotFoundError at once.
+
+        `told`: the message that says just this, which is written down as it is.
+        """
+        return self._submit(self.swarm.check(Updated(update)), encoded=encode_update(told) if told else None)
 
     def report(self, update: StateUpdate) -> "asyncio.Future[Change] | None":
         """News from the gateway: like `apply`, but nobody is there to be told that it is wrong, or to be refused.
@@ -213,11 +216,12 @@ class HostedSwarm:
         """Something that happened already. Outcomes of batches do not wait behind the news of others."""
         return self._submit(event, must=True, first=isinstance(event, (BatchConcluded, BatchDoubted)))
 
-    def _submit(self, event: Event, *, must: bool = False, first: bool = False) -> "asyncio.Future[Change]":
+    def _submit(
+        self, event: Event, *, must: bool = False, first: bool = False, encoded: bytes | None = None
+    ) -> "asyncio.Future[Change]":
         """Write an event down, then apply it."""
         at = self._clock()
-        apply = partial(self._apply, event, at)
-        return self.journal.append(event, at, apply, must=must, first=first)
+        return self.journal.append(event, at, partial(self._apply, event, at), must=must, first=first, encoded=encoded)
 
     def _apply(self, event: Event, at: float) -> Change:
         return self._publish(self.swarm.apply(event, at))

@@ -133,7 +133,7 @@ class SchedulerServicer(scheduler_service_pb2_grpc.SchedulerServiceServicer):
             swarm = self._registry.get(swarm_id)
             update = from_proto.state_update(request.update, swarm.limits.texts)
             from_proto.check_size(update)
-            return _Begun(request, swarm, swarm.apply(update))
+            return _Begun(request, swarm, swarm.apply(update, b"" if swarm.in_memory else told(request)))
         except SwarmdError as error:
             return _Begun(request, swarm, error)
 
@@ -165,6 +165,12 @@ class _Begun:
     def _refused(self, error: SwarmdError) -> pb.ApplyUpdateResponse:
         revision = 0 if self.swarm is None else self.swarm.state.revision
         return pb.ApplyUpdateResponse(sequence=self.request.sequence, error=to_update_error(error), revision=revision)
+
+
+def told(request: pb.ApplyUpdateRequest) -> bytes:
+    """The update as it came, without what this version does not know: a later one would apply that after a restart."""
+    request.update.DiscardUnknownFields()
+    return request.update.SerializeToString()
 
 
 def _applied(request: pb.ApplyUpdateRequest, change: Change) -> pb.ApplyUpdateResponse:
