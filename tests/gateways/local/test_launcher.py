@@ -184,9 +184,8 @@ def test_of_many_starts_at_the_same_moment_one_runs(tmp_path, earlier):
         answers = [orphan.answers() for orphan in orphans]
     assert (tmp_path / "ran").read_text() == "ran\n"
     assert answers.count([(launcher.TAKEN, 1)]) == 14
-    (winner,) = [
-        orphan.process.pid for orphan, said in zip(orphans, answers, strict=True) if said[0][0] != launcher.TAKEN
-    ]
+    taken = [(launcher.TAKEN, 1)]
+    (winner,) = [orphan.process.pid for orphan, said in zip(orphans, answers, strict=True) if said != taken]
     assert (earlier.started().launcher, earlier.started().exit_code) == (winner, 7)
 
 

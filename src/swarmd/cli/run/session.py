@@ -27,7 +27,7 @@ from swarmd.core.errors import InvalidInputError
 from swarmd.wire.names import POLICY_TO_PB
 from swarmd.workflow.plan import WorkflowPlan
 
-FASTEST_POLL, SLOWEST_POLL = 0.05, 0.25
+FASTEST_POLL, SLOWEST_POLL = 0.02, 0.25
 POLL_GROWTH = 1.3
 BUSY_SHARE = 4
 """The pause between two looks is at least so many times as long as a look takes."""
@@ -223,11 +223,12 @@ class _Run:
             asked = time.monotonic()
             swarm = await self._client.get_swarm(self._swarm_id, full=True)
             took = time.monotonic() - asked
-            self._display.show(self._progress.view(swarm, time.monotonic()))
+            view = self._progress.view(swarm, time.monotonic())
+            self._display.show(view)
             if self._is_over(swarm):
                 return swarm
             await interrupts.pause(max(pause, BUSY_SHARE * took))
-            pause = min(SLOWEST_POLL, pause * POLL_GROWTH)
+            pause = _pause_after(pause, view.seconds_left)
             if interrupts.asked.is_set() and await self._has_enough(interrupts):
                 return swarm
 
@@ -282,6 +283,12 @@ class _Run:
         if not stays:
             await self._client.delete_swarm(self._swarm_id, force=True)
         return report
+
+
+def _pause_after(pause: float, seconds_left: float | None) -> float:
+    """How long to wait before the next look: longer and longer, but not beyond what seems to be the end."""
+    longest = SLOWEST_POLL if seconds_left is None else min(SLOWEST_POLL, seconds_left / 2)
+    return max(FASTEST_POLL, min(pause * POLL_GROWTH, longest))
 
 
 def _readable_id(name: str) -> str:

@@ -36,6 +36,8 @@ SESSION, GROUP = {"setsid": True}, {"setpgroup": 0}
 READ_BYTES = 1 << 18
 MOST_ANSWERS = 16
 """So many are not held back while more is being started."""
+HOLD_SECONDS = 0.004
+"""How long the news that something started wait for others: most often for the end of what is short."""
 POLL_SECONDS = 0.02
 """How often those are looked at that have no pidfd."""
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -86,6 +88,8 @@ class Launcher:
         """The daemon is there."""
         self._frames = Frames()
         self._answers: list[tuple[object, ...]] = []
+        self._is_urgent = False
+        """One of the answers says more than that something started."""
         self._epoll = select.epoll()
         self._epoll.register(daemon, select.EPOLLIN)
         self._children: dict[int, Child] = {}
@@ -101,7 +105,9 @@ class Launcher:
     def run(self) -> None:
         """Until the daemon is gone and no task is left."""
         while self._is_served or self._children:
-            for descriptor, _ in self._epoll.poll(POLL_SECONDS if self._polled else None):
+            is_patient = bool(self._answers)  # all of them say that something started
+            events = self._epoll.poll(HOLD_SECONDS if is_patient else POLL_SECONDS if self._polled else None)
+            for descriptor, _ in events:
                 child = self._of_pidfd.get(descriptor)
                 if child is not None:
                     self._ended(child)
@@ -109,7 +115,8 @@ class Launcher:
                     self._listen()
             for child in [each for each in self._polled if _exit_code(each.pid) is not None]:
                 self._ended(child)
-            self._answer()
+            if self._is_urgent or (is_patient and not events):
+                self._answer()
 
     # -- what the daemon says --------------------------------------------------------------------------------------
 
@@ -161,6 +168,7 @@ class Launcher:
             except OSError:
                 self._on_our_own()
         self._answers.clear()
+        self._is_urgent = False
 
     # -- starting --------------------------------------------------------------------------------------------------
 
@@ -171,12 +179,14 @@ class Launcher:
             child = self._child(key, {**environment, **variables}, *what)
         except TakenError:
             self._answers.append((TAKEN, key))
+            self._is_urgent = True
         except StartError as failed:
             error = failed.error
             name = getattr(error, "filename", None)
             why = getattr(error, "strerror", None) or str(error)
             named = os.fsencode(name) if isinstance(name, str | bytes) else b""
             self._answers.append((FAILED, key, failed.kind, getattr(error, "errno", None) or 0, why, named))
+            self._is_urgent = True
         else:
             ticks = start_ticks(child.pid)
             if child.status >= 0:
@@ -247,7 +257,7 @@ class Launcher:
             return self._spawn(shell_arguments, *how)
 
     def _spawn(self, arguments: Words, environment: Variables, out: int, err: int, alone: bool) -> int:
-        """`alone`: in a session of its own, where nothing of any terminal reaches it; otherwise only in a group."""
+        """`alone`: in a session of its own; otherwise only in a group, in our session, which has no terminal either."""
         try:
             return os.posix_spawn(
                 arguments[0],
@@ -257,27 +267,8 @@ class Launcher:
                 setsigdef=self._defaults,
                 **(SESSION if alone else GROUP),
             )
-        except NotImplementedError:  # built for a C library that has no sessions there
-            return self._spawn_by_fork(arguments, environment, out, err)
-
-    def _spawn_by_fork(self, arguments: Words, environment: Variables, out: int, err: int) -> int:
-        import subprocess
-
-        def reset() -> None:
-            for number in self._defaults:
-                signal.signal(number, signal.SIG_DFL)
-
-        process = subprocess.Popen(  # noqa: S603 - running the user's command is what this is for
-            arguments,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            env=environment,
-            start_new_session=True,
-            preexec_fn=reset,  # noqa: PLW1509 - there are no threads
-        )
-        process.returncode = -1  # it is waited for here
-        return process.pid
+        except NotImplementedError:  # Python was built for a C library that makes no sessions there
+            return self._spawn(arguments, environment, out, err, alone=False)
 
     # -- ending ----------------------------------------------------------------------------------------------------
 
@@ -306,6 +297,7 @@ class Launcher:
             _write_code(child.status, code)
         if self._is_served:
             self._answers.append((ENDED, child.key, code))
+            self._is_urgent = True
         else:
             self._release(child)
 

@@ -11,7 +11,7 @@ from swarmd.core.update import StateUpdate, TaskStatuses
 from swarmd.gateways.contract import Report
 from swarmd.gateways.local.attempt import Attempt, AttemptKey
 
-INTERVAL_SECONDS = 0.01
+INTERVAL_SECONDS = 0.02
 
 
 @dataclass(slots=True)
