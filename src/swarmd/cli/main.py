@@ -1,5 +1,6 @@
 """The entry of the command line: finds the command, and turns errors into one line and an exit code."""
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -9,10 +10,13 @@ from swarmd.core.errors import SwarmdError
 
 PROGRAM = "swarmd"
 TRACEBACK_VARIABLE = "SWARMD_TRACEBACK"
+GC_FIRST_THRESHOLD = 50_000
+"""What is imported stays: with Python's own 700 the collector goes through all of it again and again meanwhile."""
 
 
 def main() -> None:
     """Run the command line of this process, and exit."""
+    gc.set_threshold(GC_FIRST_THRESHOLD, 20, 20)
     code = execute(sys.argv[1:])
     try:
         sys.stdout.flush()

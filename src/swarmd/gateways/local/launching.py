@@ -190,7 +190,11 @@ class Launchpad:
         if self._launched or self._leaves_some:
             launcher.reap_later()
         else:
-            await launcher.ended()
+            try:
+                async with asyncio.timeout(END_SECONDS):
+                    await launcher.ended()
+            except TimeoutError:
+                launcher.reap_later()
 
     def hang_up(self) -> None:
         """The same without waiting."""
@@ -360,6 +364,7 @@ class _Launcher:
 
 
 REAP_SECONDS = 0.002
+END_SECONDS = 5.0
 LAST_WORDS_SECONDS = 1.0
 """How long a launcher that is slow to read is waited for."""
 

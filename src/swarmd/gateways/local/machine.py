@@ -4,17 +4,17 @@ Used by the local gateway. Knows nothing of tasks: it deals in shapes.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-import psutil
-
 from swarmd.core.model import TaskResources
 
 MIB = 1 << 20
 CGROUP_ROOT = Path("/sys/fs/cgroup")
+MEMORY = Path("/proc/meminfo")
 OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
@@ -71,8 +71,15 @@ class Machine:
 
 def detected_memory_mib(own_cgroups: Path = OWN_CGROUPS, root: Path = CGROUP_ROOT) -> int:
     """The machine's memory, or the limit of this process's control group where that is lower."""
-    limits = [int(psutil.virtual_memory().total), *_cgroup_limits(own_cgroups, root)]
-    return min(limits) // MIB
+    return min([_physical_bytes(), *_cgroup_limits(own_cgroups, root)]) // MIB
+
+
+def _physical_bytes() -> int:
+    """MemTotal: proc(5)."""
+    found = re.search(r"^MemTotal:\s+(\d+) kB$", MEMORY.read_text(), re.MULTILINE)
+    if found is None:
+        raise OSError(f"{MEMORY} does not say how much memory there is")
+    return int(found[1]) * 1024
 
 
 def _cgroup_limits(own_cgroups: Path, root: Path) -> Iterator[int]:
