@@ -1,11 +1,12 @@
 """Tasks read from the bytes of a load are those that protobuf reads, and what it refuses is refused."""
 
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from swarmd._pb.swarm.v1 import array_pb2, task_pb2
@@ -16,6 +17,7 @@ from swarmd.wire import tasks as reading
 from swarmd.wire.chunks import TASKS_AT_ONCE, LoadChunk
 from swarmd.wire.from_proto import columns_of_messages
 
+DEADLINE = timedelta(seconds=5)
 int64s = st.one_of(st.integers(0, 300), st.integers(-(2**63), 2**63 - 1))
 int32s = st.one_of(st.integers(0, 300), st.integers(-(2**31), 2**31 - 1))
 SCALES = st.dictionaries(st.sampled_from(["memory_mib", "runtime", "é"]), st.floats(allow_nan=False), max_size=2)
@@ -104,6 +106,7 @@ def read(message: bytes, at_once: int = 3) -> TaskColumns | None:
     return TaskColumns.joined(parts) if parts else None
 
 
+@settings(deadline=DEADLINE)
 @given(st.lists(TASK_BYTES, min_size=1, max_size=8))
 @example([b"\x08\x01\x32\x01\x05", b"\x08\x02", b"\x08\x03\x32\x02\x05\x06"])
 def test_what_is_read_is_what_protobuf_reads(encoded: list[bytes]):
@@ -120,6 +123,7 @@ def test_what_is_read_is_what_protobuf_reads(encoded: list[bytes]):
     assert plain(columns) == expected
 
 
+@settings(deadline=DEADLINE)
 @given(st.lists(tasks, min_size=1, max_size=20))
 def test_usual_tasks_are_read_without_protobuf(messages: list[task_pb2.Task]):
     for message in messages:
@@ -134,6 +138,7 @@ def test_usual_tasks_are_read_without_protobuf(messages: list[task_pb2.Task]):
     assert plain(columns) == plain(columns_of_messages(messages))
 
 
+@settings(deadline=DEADLINE)
 @given(st.binary(max_size=30) | st.lists(PIECES, max_size=4).map(b"".join))
 def test_any_bytes_are_read_or_refused_as_protobuf_does(message: bytes):
     try:
@@ -163,6 +168,7 @@ RUNS = st.lists(
 )
 
 
+@settings(deadline=DEADLINE)
 @given(RUNS)
 def test_tasks_of_the_same_length_are_found_however_they_follow_each_other(runs: list[tuple[int, int, bool]]):
     """Runs of tasks whose texts are of one length, with another field between some of them."""
