@@ -238,14 +238,11 @@ class SwarmState:
     def take_batches(self, most: int, max_size: int, *, request_id: str = "", at: float = 0.0) -> list[Batch]:
         """Reserve the batches that go next, up to `most` of at most `max_size` and never over 500; none when none may.
 
-        Their tasks are active at once and their attempts raised. Every batch must come back through `settle`,
-        `give_back` or `hand_out`. Cost: what is taken; many at once cost less than one by one.
+        Their tasks are active at once. Every batch must come back through `settle`, `give_back` or `hand_out`.
         """
         room, size = self.available_capacity, min(max_size, MAX_BATCH_SIZE)
-        if room <= 0 or size <= 0:
-            return []
         prefix = self.batch_prefix or self.swarm_id or "batch"
-        return self.reservations.take(most, size, room, prefix, request_id, at)
+        return self.reservations.take(most, size, room, prefix, request_id, at) if room > 0 and size > 0 else []
 
     def settle(self, batch: Batch) -> None:
         """The engine answered. Tasks that it took stay reserved until an update says what became of them."""
