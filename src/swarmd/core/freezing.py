@@ -7,8 +7,7 @@ but counted anew. Knows neither files nor JSON; the journal does.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from functools import partial
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -214,10 +213,10 @@ def as_it_is(swarm: Swarm) -> Frozen:
 
 def _begun(swarm: Swarm, room: Room) -> Callable[[], Frozen]:
     state, table = swarm.state, swarm.state.table
-    changing, views = _changing(table), _views(table)
-    taken = partial(
-        Frozen,
+    changing = _changing(table)
+    taken = Frozen(
         scalars=_scalars(swarm),
+        columns=_views(table),
         names=table.names.frozen(),
         commands=table.commands.frozen(),
         arrays=list(table.arrays),
@@ -232,7 +231,7 @@ def _begun(swarm: Swarm, room: Room) -> Callable[[], Frozen]:
         ticks=list(swarm.ticks.items()),
         history=state.history.frozen(),
     )
-    return lambda: taken(columns={**_copies(changing, room), **views})
+    return lambda: replace(taken, columns=_copies(changing, room) | taken.columns)
 
 
 def _changing(table: Table) -> dict[str, Column]:
