@@ -49,6 +49,9 @@ PIECES = st.one_of(
             b"\x30\x07\x32\x02\x01\x02\x30\x08",  # upstreams, packed and not
             b"\x22\x01a\x22\x02\xc3\xa9",  # a name, and again
             b"\x22\x01\xc3\x22\x01\xa9",  # a name that is none
+            b"\x22\x01\xc3\x22\x01a",
+            b"\x22\x81\x80\x80\x80\x80\x00a",  # lengths of too many bytes
+            b"\x32\x81\x80\x80\x80\x80\x00\x05",
             b"\x08" + b"\xff" * 9 + b"\x01",
             b"\x08" + b"\xff" * 9 + b"\x02",
             b"\x08" + b"\xff" * 10 + b"\x01",
@@ -109,6 +112,9 @@ def read(message: bytes, at_once: int = 3) -> TaskColumns | None:
 @settings(deadline=DEADLINE)
 @given(st.lists(TASK_BYTES, min_size=1, max_size=8))
 @example([b"\x08\x01\x32\x01\x05", b"\x08\x02", b"\x08\x03\x32\x02\x05\x06"])
+@example([b"\x22\x01\xc3\x22\x01a"])
+@example([b"\x22\x81\x80\x80\x80\x80\x00a"])
+@example([b"\x32\x81\x80\x80\x80\x80\x00\x05"])
 def test_what_is_read_is_what_protobuf_reads(encoded: list[bytes]):
     message = request(*encoded)
     try:

@@ -23,6 +23,8 @@ PADDING = bytes(16)
 
 _VARINT, _BYTES = 0, 2
 _MORE, _LAST_SHIFT = 0x80, 63
+_LONGEST_LENGTH = 5
+"""Bytes of the number that says how long something is: protobuf takes no more, whatever they say."""
 _NUMBERS = {
     1: "task_ids",
     2: "array_ids",
@@ -134,9 +136,13 @@ class _Reading:
             return after
         if kind != _BYTES or bool(np.any((values < 0) | (values > self._ends[tasks] - after))):
             raise UnusualError
+        if int((after - at).max()) > 1 + _LONGEST_LENGTH:
+            raise UnusualError
         end = after + values
         if number in _TEXTS:
             starts, ends = self._texts.setdefault(_TEXTS[number], self._no_texts())
+            if bool(starts[tasks].any()):  # the one before is nothing, but must be a text
+                raise UnusualError
             starts[tasks], ends[tasks] = after, end
         elif number == _UPSTREAMS:
             self._upstreams.append((tasks, after, end))
