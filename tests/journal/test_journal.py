@@ -341,6 +341,20 @@ async def test_an_event_that_cannot_be_applied_is_told_and_the_others_go_on(livi
 # -- the end -----------------------------------------------------------------------------------------------------------
 
 
+async def test_what_was_reserved_and_written_stays_reserved_when_it_cannot_be_applied(living, caplog):
+    undone: list[object] = []
+
+    def refuse(_: Event) -> None:
+        raise RuntimeError("a fault")
+
+    with pytest.raises(RuntimeError, match="a fault"):
+        await living.journal.reserve(lambda: [(name(1), "it")], undone.append, 2.0, refuse)
+    living.swarm.apply(name(1), 2.0)
+    assert undone == []
+    assert "could not be applied" in caplog.text
+    await living.append(name(2))
+
+
 async def test_closing_writes_what_waits(living):
     living.store.slow = 0.02
     waiting = [living.append(name(number)) for number in range(10)]
@@ -474,6 +488,21 @@ async def test_nothing_is_applied_while_a_swarm_is_copied_and_others_go_on(livin
     await asyncio.gather(*waiting)
     await until(lambda: snapshots(living) == [f"snapshot-{seq:09}.bin"])
     assert differences(living.killed("then").recover().swarm, living.swarm) == []
+
+
+async def test_a_swarm_is_copied_also_when_all_threads_of_the_event_loop_have_other_work(living, often):
+    go_on, loop = threading.Event(), asyncio.get_running_loop()
+    loop.set_default_executor(others := ThreadPoolExecutor(1))
+    try:
+        await asyncio.gather(*(living.append(name(number)) for number in range(10)))
+        with living.journal.without_snapshots():
+            await until(lambda: living.journal._next_segment is not None)
+            others.submit(go_on.wait, 5)
+        async with asyncio.timeout(2):
+            await living.append(name(100))
+    finally:
+        go_on.set()
+    await until(lambda: snapshots(living))
 
 
 async def test_the_files_of_a_swarm_do_not_grow_with_its_age(living, often):

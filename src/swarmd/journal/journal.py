@@ -324,6 +324,7 @@ class SwarmJournal:
         except Exception as error:
             # It was checked before it was written, so this is a fault of ours; a restart would meet it again.
             log.exception("an event that was written down could not be applied")
+            entry.undo = None  # what it reserved is taken, by what is on disk
             entry.fail(error)
             return
         if not entry.done.done():
@@ -416,8 +417,8 @@ class SwarmJournal:
     async def _switch_when_ready(self) -> None:
         """Between two groups: the swarm is what all events so far made of it.
 
-        It is copied in another thread. Until that is done nothing is applied and nobody may reserve, so nothing happens
-        to it; others in the event loop have their turns, and may look at it.
+        It is copied in another thread, one of those in which nothing takes long. Until that is done nothing is applied
+        and nobody may reserve, so nothing happens to it; others in the event loop have their turns, and may look at it.
         """
         if self._next_segment is None or not self._may_switch:
             return
@@ -427,7 +428,7 @@ class SwarmJournal:
         room, self._room = self._room, None
         if self._frozen is not None:
             try:
-                frozen = await asyncio.to_thread(begin_freezing(self._swarm, room))
+                frozen = await self._in_thread(begin_freezing(self._swarm, room))
                 self._frozen.set_result((self._seq, frozen))
             except Exception as error:  # noqa: BLE001 - there is no snapshot then, and the journal goes on
                 self._frozen.set_exception(error)
