@@ -35,7 +35,6 @@ CORE_MAY_USE = {
     "dataclasses",
     "datetime",
     "enum",
-    "functools",
     "heapq",
     "itertools",
     "math",

@@ -26,6 +26,9 @@ from swarmd.core.update import StateUpdate, TaskStatuses
 from tests.core.builders import only
 from tests.core.reference import Asked, Group, RefBatch, Reference, RefTask
 
+pytestmark = pytest.mark.timeout(600)
+"""Hundreds of lives: two minutes can be too few on a machine that is busy."""
+
 ARRAYS = {1: None, 2: 3, 30: 1}
 RESOURCES = {1: Asked(100, "short", ("long", ""), 1.5), 7: Asked(1001, "", ("big",), 6.0)}
 QUEUES = st.sampled_from(["short", "long", "", "big"])
