@@ -35,7 +35,7 @@ from swarmd.gateways.local.launching import Launchpad, Outcomes, StartFailedErro
 from swarmd.gateways.local.leader import Leader
 from swarmd.gateways.local.machine import Machine, Shape
 from swarmd.gateways.local.news import News
-from swarmd.gateways.local.reasons import LAUNCHER_LOST, STOPPED, start_failure, verdict
+from swarmd.gateways.local.reasons import STOPPED, start_failure, verdict
 from swarmd.gateways.local.waiting import WaitingLines
 from swarmd.gateways.output import folder_name, make_folder
 
@@ -74,7 +74,7 @@ class LocalGateway(ServerGateway):
         `kill_grace`: seconds between TERM and KILL. `leave_on_close`: tasks that can survive the daemon go on when it
         is stopped, for the next one; otherwise they are ended and given back.
         """
-        self.log_directory = log_directory
+        self.log_directory = log_directory.absolute()
         self._machine = Machine(cores, memory_mib)
         self._kill_grace = kill_grace
         self._leave_on_close = leave_on_close
@@ -155,6 +155,7 @@ class LocalGateway(ServerGateway):
             swarm.is_removed = True
             self._drop(swarm, list(swarm.attempts.values()))
             self._news.forget_swarm(swarm_id)
+            self._launchpad.forget(swarm)
             if swarm.attempts and self._open:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._kill_grace + GIVE_UP_SECONDS):
@@ -270,11 +271,9 @@ class LocalGateway(ServerGateway):
 
     def _launcher_lost(self, attempt: Attempt) -> None:
         self._free(attempt)
-        if attempt.swarm.survives:
-            self._set_over(attempt)
-            self._search(attempt.swarm, [attempt])
-        else:
-            self._over(attempt, TaskStatus.ERROR_RECOVERABLE, LAUNCHER_LOST)
+        self._set_over(attempt)
+        self._search(attempt.swarm, [attempt])
+        self._start_soon()
 
     def _run(self, attempt: Attempt, leader: Leader, seconds_before: float = 0.0) -> None:
         attempt.phase = Phase.RUNNING

@@ -18,8 +18,8 @@ from swarmd.gateways.local.execution import Ending
 from swarmd.gateways.local.groups import all_followers, groups_of
 from swarmd.gateways.local.leader import signal_group
 from swarmd.gateways.local.machine import Machine
-from swarmd.gateways.local.procfs import boot_id, stat_of
-from swarmd.gateways.local.reasons import FORESTALLED, STATUS_GONE, STOPPED, VANISHED, verdict, with_tail
+from swarmd.gateways.local.procfs import boot_id, command_of, stat_of
+from swarmd.gateways.local.reasons import FORESTALLED, LAUNCHER_LOST, STATUS_GONE, STOPPED, VANISHED, verdict, with_tail
 from swarmd.gateways.local.status_file import Absent, Claimed, Started, Status, Unclear, claim, read_status
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ SLICE_SECONDS = 0.003
 """How long the loop may be held before others have their turn."""
 UNCLEAR_SECONDS = 0.5
 """How long a file may say nothing before it counts as broken: somebody may be between creating and writing it."""
+STARTING_SECONDS = 10.0
+"""The same while its launcher is there: a program on a slow disk takes long to start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,11 @@ class Inheritance:
         self._followers = await asyncio.to_thread(all_followers)
         search = _Search(self, claiming)
         await search.go_through(attempts)
-        if search.unclear:
+        while search.unclear:
             await asyncio.sleep(UNCLEAR_SECONDS)
-            search.is_patient = False
-            await search.go_through(search.unclear)
+            search.waited += UNCLEAR_SECONDS
+            unclear, search.unclear = search.unclear, []
+            await search.go_through(unclear)
         return search.unstarted
 
     def note_orders(self, attempt: Attempt) -> None:
@@ -129,6 +132,12 @@ class Inheritance:
             signal_group(group, signal.SIGKILL)
         self.vanished(attempt, why)
 
+    def unrecorded(self, attempt: Attempt) -> None:
+        """It has no file, and the launcher that was told to start it is gone: maybe it did."""
+        for group in groups_of(attempt.fingerprint(), attempt.output):
+            signal_group(group, signal.SIGKILL)
+        self.vanished(attempt, LAUNCHER_LOST)
+
     def vanished(self, attempt: Attempt, reason: str) -> None:
         """Nobody knows how it ended."""
         self._reception.is_over(attempt, TaskStatus.ERROR_RECOVERABLE, with_tail(reason, attempt.output.err))
@@ -147,8 +156,8 @@ class _Search:
         self._claiming = claiming
         self.unclear: list[Attempt] = []
         """Their files say nothing yet."""
-        self.is_patient = True
-        """A file that says nothing may be looked at later."""
+        self.waited = 0.0
+        """For those files, in seconds."""
         self.unstarted: list[int] = []
         """The tasks that were kept from starting."""
 
@@ -166,7 +175,7 @@ class _Search:
     def _look_at(self, attempt: Attempt) -> None:
         path = attempt.status
         if path is None:
-            self._inheritance.vanished(attempt, VANISHED)
+            self._inheritance.unrecorded(attempt)
             return
         status = read_status(path)
         had_no_file = isinstance(status, Absent)
@@ -181,10 +190,13 @@ class _Search:
                 self._inheritance.never_started(attempt, had_no_file=had_no_file)
             case Started():
                 self._inheritance.started(attempt, status, path)
-            case Unclear() if self.is_patient:
+            case Unclear() if self._may_say_more(status):
                 self.unclear.append(attempt)
             case Unclear():
                 self._inheritance.unclear(attempt, status.why, path)
+
+    def _may_say_more(self, status: Unclear) -> bool:
+        return self.waited < UNCLEAR_SECONDS or (self.waited < STARTING_SECONDS and _is_launcher(status.launcher))
 
     def _is_to_be_claimed(self, attempt: Attempt) -> bool:
         """Whether it must not start any more, not even by a process that an earlier daemon has left."""
@@ -203,6 +215,11 @@ class _Search:
             return Claimed()
         status = read_status(path)
         return Unclear(f"its status file {path} came and went") if isinstance(status, Absent) else status
+
+
+def _is_launcher(pid: int) -> bool:
+    """Whether it still is one, of whichever version."""
+    return any(word.endswith(b"/launcher.py") for word in command_of(pid))
 
 
 def silenced(attempts: Iterable[Attempt]) -> Iterator[Attempt]:

@@ -45,7 +45,6 @@ IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 OF_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 """What Python ignores and programs do not expect to be ignored."""
 
-
 Words = list[bytes]
 Variables = dict[bytes, bytes]
 What = tuple[Words, Words | None, bytes, bytes | None]
@@ -58,12 +57,10 @@ class Child:
     __slots__ = ("is_over", "key", "pid", "pidfd", "status")
 
     def __init__(self, key: int, pid: int, status: int) -> None:
-        self.key = key
-        self.pid = pid
+        self.key, self.pid = key, pid
         self.status = status
         """The descriptor of its status file; -1: it has none, and ends with the daemon."""
-        self.pidfd = -1
-        self.is_over = False
+        self.pidfd, self.is_over = -1, False
 
 
 class StartError(Exception):
@@ -96,7 +93,7 @@ class Launcher:
         self._of_pidfd: dict[int, Child] = {}
         self._polled: list[Child] = []
         self._swarms: dict[int, tuple[Variables, bytes | None]] = {}
-        self._home = os.open(".", os.O_RDONLY | os.O_CLOEXEC)
+        self._home = _home()
         self._is_away = False
         self._mark = f" {boot} {os.getpid()}\n".encode()
         """How the first line of a status file ends."""
@@ -121,10 +118,9 @@ class Launcher:
     # -- what the daemon says --------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        try:
+        data = b""
+        with suppress(OSError):
             data = os.read(self._daemon, READ_BYTES)
-        except OSError:
-            data = b""
         if not data:
             self._on_our_own()
             return
@@ -156,17 +152,15 @@ class Launcher:
         self._epoll.unregister(self._daemon)
         os.close(self._daemon)
         for child in list(self._children.values()):
+            if child.status < 0:
+                _kill(child)
             if child.is_over:
                 self._release(child)
-            elif child.status < 0:
-                _kill(child)
 
     def _answer(self) -> None:
         if self._answers and self._is_served:
-            try:
+            with suppress(BrokenPipeError, ConnectionResetError):  # first all is done that the daemon still said
                 _write_all(self._daemon, framed(self._answers))
-            except OSError:
-                self._on_our_own()
         self._answers.clear()
         self._is_urgent = False
 
@@ -302,9 +296,12 @@ class Launcher:
             self._release(child)
 
     def _release(self, child: Child) -> None:
-        """The daemon has seen its end, or is not there: its number is free."""
-        del self._children[child.key]
-        os.waitpid(child.pid, 0)
+        """The daemon has seen its end, maybe before we did, or is not there: its number is free."""
+        if not child.is_over:
+            self._ended(child)
+        if child.is_over:
+            del self._children[child.key]
+            os.waitpid(child.pid, 0)
 
 
 class Frames:
@@ -348,6 +345,14 @@ def start_ticks(pid: int) -> int:
 def _first_line(pid: int, ticks: int, mark: bytes) -> bytes:
     """As long for each process: it is written twice, so that there is room when it is known."""
     return b"%010d %020d" % (pid, ticks) + mark
+
+
+def _home() -> int:
+    """Where tasks without a directory of their own are: where we are, or where that cannot be returned to, `/`."""
+    with suppress(OSError):
+        return os.open(".", os.O_PATH)
+    os.chdir("/")
+    return os.open("/", os.O_PATH)
 
 
 def _ignore_signals() -> list[signal.Signals]:
@@ -423,6 +428,10 @@ def main() -> None:
     """Serve the daemon at the other end of standard input."""
     if os.getpgrp() != os.getpid():
         os.setsid()
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        if name not in ("0", "1", "2"):
+            with suppress(OSError):  # what whoever started the daemon left open is not for tasks
+                os.close(int(name))
     daemon = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):

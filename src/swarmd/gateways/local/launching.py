@@ -20,7 +20,7 @@ from typing import Any
 
 from swarmd.gateways.local import launcher as program
 from swarmd.gateways.local.adoption import Adopted
-from swarmd.gateways.local.attempt import Attempt, environment_of_programs
+from swarmd.gateways.local.attempt import Attempt, LocalSwarm, environment_of_programs
 from swarmd.gateways.local.commands import plain_arguments, shell_arguments
 from swarmd.gateways.local.exits import ExitWatch
 from swarmd.gateways.local.leader import Leader
@@ -165,6 +165,11 @@ class Launchpad:
         launcher.send((program.START, launched.key, swarm.key, attempt.variables(), *arguments, output, status))
         return launched
 
+    def forget(self, swarm: LocalSwarm) -> None:
+        """Nothing more of it is going to be started."""
+        if self._launcher:
+            self._launcher.forget(swarm.key)
+
     def release(self, launched: Launched) -> None:
         """Its end has been seen, and its group is empty."""
         if self._launched.pop(launched.key, None) and self._launcher:
@@ -282,7 +287,12 @@ class _Launcher:
         """What all tasks of a swarm have in common, unless it knows."""
         if self._known.get(key) is not environment:
             self._known[key] = environment
-            self.send((program.SWARM, key, environment, None if folder is None else os.fsencode(folder)))
+            self.send((program.SWARM, key, environment, None if folder is None else os.fsencode(folder.absolute())))
+
+    def forget(self, key: int) -> None:
+        """What it was told of a swarm is not needed any more."""
+        if self._known.pop(key, None) is not None:
+            self.send((program.FORGET, key))
 
     def send(self, order: tuple[object, ...]) -> None:
         """Soon, with all that is sent in the same turn of the loop."""
@@ -378,7 +388,7 @@ def _spawned(connection: socket.socket) -> int:
         (*PROGRAM, boot_id()),
         environment_of_programs(),
         file_actions=actions,
-        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD],
     )
 
 

@@ -45,6 +45,14 @@ def environment_of(pid: int) -> list[bytes]:
         return []
 
 
+def command_of(pid: int) -> list[bytes]:
+    """The program and the arguments of a process; empty when it is gone."""
+    try:
+        return (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
 def file_of(pid: int, descriptor: int) -> str:
     """What a process has open there; empty when that cannot be told."""
     try:

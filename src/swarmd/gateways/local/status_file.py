@@ -56,6 +56,8 @@ class Unclear:
     """There is a file that says nothing, maybe not yet."""
 
     why: str
+    launcher: int = 0
+    """The process that is to say more, when it has started the attempt."""
 
 
 Status = Absent | Claimed | Started | Unclear
@@ -76,7 +78,8 @@ def read_status(path: Path) -> Status:
         return Unclear(f"its status file {path} cannot be understood")
     pid, ticks, boot, launcher, code = found.groups()
     if not int(pid):
-        return Unclear(f"its status file {path} does not say as what it was started")
+        why = f"its status file {path} does not say as what it was started"
+        return Unclear(why, int(launcher or 0) if boot.decode() == boot_id() else 0)
     return Started(int(pid), int(ticks), boot.decode(), None if code is None else int(code), int(launcher or 0))
 
 
