@@ -188,7 +188,7 @@ class Reference:
 
     def _class_paths(self) -> None:
         """Who waits and is of another class now waits behind all others, in the order in which it had waited."""
-        classes = {task_id: floor(4 * log2(path)) for task_id, path in self.path_seconds().items()}
+        classes = {task_id: floor(16 * log2(path)) for task_id, path in self.path_seconds().items()}
         for task in self.ready():
             if task.path != classes[task.task_id]:
                 self._back += 1
