@@ -133,10 +133,10 @@ class Inheritance:
         self.vanished(attempt, why)
 
     def unrecorded(self, attempt: Attempt) -> None:
-        """It has no file, and the launcher that was told to start it is gone: maybe it did."""
+        """It has no file, and whoever was told to start it is gone: maybe it did."""
         for group in groups_of(attempt.fingerprint(), attempt.output):
             signal_group(group, signal.SIGKILL)
-        self.vanished(attempt, LAUNCHER_LOST)
+        self.vanished(attempt, VANISHED if attempt.inherited else LAUNCHER_LOST)
 
     def vanished(self, attempt: Attempt, reason: str) -> None:
         """Nobody knows how it ended."""
