@@ -106,12 +106,12 @@ class Scheduler:
 
         `timeout` in seconds: no new batch starts after it and the tick returns; -1 is unlimited. Tasks that the engine
         refused are ready again, in their old order, once the tick takes no more batches. Raises nothing that a gateway
-        raised: the BatchResult tells. `request_id` is remembered with the batches.
+        raised: the BatchResult tells. `request_id` is remembered with the batches: what a tick that fails handed out
+        under it is for its repeat, and no later tick tells of it.
         `most_bytes`: no batch is taken any more when the names and commands of those before come to so much.
         """
         deadline = None if timeout < 0 else asyncio.get_running_loop().time() + timeout
-        run = _Run(self._late)
-        self._late = Outcomes()
+        run, before, self._late = _Run(Outcomes()), self._late, Outcomes()
         try:
             allowance = Allowance(max_batches, most_bytes, self._state.table)
             timed_out = await self._take(run, deadline, allowance, request_id)
@@ -122,12 +122,14 @@ class Scheduler:
             if run.writing:  # what the answer tells is noted first, also when the time is up
                 await asyncio.wait(run.writing)
         except BaseException:
-            self._late = run.outcomes.followed_by(self._late)  # nobody gets this tick's answer: the next one tells
+            if not (request_id and self._book.hands_out):  # what was handed out is told to the repeat of this tick
+                before.add(run.outcomes)  # nobody gets this tick's answer: the next one tells
+            self._late = before.followed_by(self._late)
             raise
         finally:
             self._give_back_refused(run)
             run.is_over = True
-        return run.outcomes.as_update(timed_out=timed_out)
+        return before.followed_by(run.outcomes).as_update(timed_out=timed_out)
 
     async def drain(self, grace: float | None = None) -> bool:
         """Wait for the calls under way, at most `grace` seconds; True when none is left. Start no tick after it."""

@@ -240,3 +240,35 @@ async def test_the_oldest_unanswered_tick_is_forgotten_only_by_what_is_on_disk(t
         with pytest.raises(StorageError):
             await swarm.tick(None, 1, "second")
         assert list(swarm.swarm.unanswered) == ["first"]
+
+
+async def test_batches_of_a_tick_that_failed_later_are_told_to_its_repeat_and_to_nobody_else(tmp_path, monkeypatch):
+    monkeypatch.setattr("swarmd.host.swarm.HANDED_OUT_AT_ONCE", 2)
+    async with world(tmp_path, Engine(hands_out=True, largest_batch=1)) as here:
+        swarm = await here.swarm(5)
+        slowed(swarm, fails=[2])
+        with pytest.raises(StorageError):
+            await swarm.tick(None, None, "mine")
+        await settled(lambda: swarm.journal.trouble is None, "a disk that is well again")
+        other = await swarm.tick(None, None, "another")
+        again = await swarm.tick(None, None, "mine")
+
+    handed = [sorted(task_id for batch in each.update.batches for task_id in batch.task_ids) for each in (other, again)]
+    assert handed == [[3, 4, 5], [1, 2]]
+
+
+async def test_batches_of_a_tick_without_a_name_that_failed_later_are_told_to_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr("swarmd.host.swarm.HANDED_OUT_AT_ONCE", 2)
+    async with world(tmp_path, Engine(hands_out=True, largest_batch=1)) as here:
+        swarm = await here.swarm(5)
+        slowed(swarm, fails=[2, 4])
+        with pytest.raises(StorageError):
+            await swarm.tick(None, None)
+        await settled(lambda: swarm.journal.trouble is None, "a disk that is well again")
+        with pytest.raises(StorageError):  # it has what the first was to be told: that is nobody's yet
+            await swarm.tick(None, None, "mine")
+        await settled(lambda: swarm.journal.trouble is None, "a disk that is well again")
+        again, other = await swarm.tick(None, None, "mine"), await swarm.tick(None, None)
+
+    handed = [sorted(task_id for batch in each.update.batches for task_id in batch.task_ids) for each in (again, other)]
+    assert handed == [[3, 4], [1, 2, 5]]
