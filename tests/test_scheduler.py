@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from swarmd import BatchResult, Scheduler, StateUpdate, SwarmState, TaskStatus
+from swarmd.books import DirectBook
 from swarmd.core.batch import Batch
 from swarmd.core.errors import InvalidInputError
 from swarmd.core.model import Array, TaskResources
@@ -444,3 +445,29 @@ async def test_a_study_runs_to_its_end_over_an_engine_that_refuses_now_and_then(
     assert state.outcome == "DONE"
     assert set(ran.values()) == {2}
     assert all(state.task(task_id).status is TaskStatus.DONE for task_id in range(1, 1001))
+
+
+async def test_a_tick_that_waits_for_another_one_to_take_its_batches_sleeps_meanwhile():
+    engine, state, gate = Engine(), many_arrays(3), asyncio.Event()
+    looked, taking = [0], list[int]()
+
+    class Slow(DirectBook):
+        async def take(self, most: int, size: int, request_id: str) -> list[Batch]:
+            taking.append(most)
+            await gate.wait()
+            return await super().take(most, size, request_id)
+
+    def look() -> bool:
+        looked[0] += 1
+        return SwarmState.has_work(state)
+
+    state.has_work = look  # type: ignore[method-assign]
+    slow = Slow(state, apply=state.apply_update, came_back=None, clock=lambda: 1.0)
+    scheduler = Scheduler(engine, state, max_in_flight=1, book=slow)
+    ticks = [asyncio.create_task(scheduler.tick()) for _ in range(2)]
+    late = await asyncio.wait_for(scheduler.tick(timeout=0.05), LONG)
+    assert late.timed_out
+    assert (taking, looked[0] < 10) == ([1], True)
+    gate.set()
+    updates = await asyncio.wait_for(asyncio.gather(*ticks), LONG)
+    assert sorted(task_id for update in updates for task_id in update.task_statuses) == [1, 2, 3]

@@ -173,12 +173,10 @@ class Scheduler:
             return await self._book.take(wanted, size, request_id)
         finally:
             self._taking -= wanted
+            self._ring_bells()
 
     async def _until_one_is_over(self, deadline: float | None) -> None:
-        """Return when a call has ended, or when the time is up."""
-        if not self._under_way:
-            await asyncio.sleep(0)  # another tick is taking batches just now
-            return
+        """Return when a call has ended, when another tick has taken its batches, or when the time is up."""
         loop = asyncio.get_running_loop()
         bell: asyncio.Future[None] = loop.create_future()
         self._bells.append(bell)
@@ -237,6 +235,9 @@ class Scheduler:
     def _one_is_over(self, run: "_Run") -> None:
         self._under_way -= 1
         run.under_way -= 1
+        self._ring_bells()
+
+    def _ring_bells(self) -> None:
         if self._bells:
             bells, self._bells = self._bells, []
             _ring(bells)
