@@ -1,6 +1,7 @@
 """The ApplyUpdate stream: one message is one unit, answered in order, and a wrong one ends nothing."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,7 +12,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from swarmd._pb.swarm.v1 import scheduler_service_pb2 as pb
 from swarmd._pb.swarm.v1 import state_pb2, task_pb2
 from swarmd._pb.swarm.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
-from swarmd.rpc.scheduler_service import told
+from swarmd.rpc.scheduler_service import SchedulerServicer, told
+from swarmd.rpc.streams import OpenStreams
 from tests.host.engine import settled
 from tests.rpc.harness import PATIENCE, Rpc, a_task, duration, group, status_value, update, whole
 
@@ -317,3 +319,17 @@ def test_what_this_version_does_not_know_of_an_update_is_not_written_down():
     assert of_a_later_version in request.update.SerializeToString()
 
     assert told(request) == known.update.SerializeToString()
+
+
+@pytest.mark.parametrize("task_id", [1, 99])
+async def test_a_message_is_in_memory_only_until_it_is_understood(rpc: Rpc, task_id: int):
+    """However long the answer waits for its client."""
+    await rpc.create()
+    await rpc.add(whole(3))
+    request = update(1, ("DONE", [task_id]))
+    known = sys.getrefcount(request)
+
+    begun = SchedulerServicer(rpc.registry, OpenStreams())._begin_update(request, "")
+
+    assert sys.getrefcount(request) == known
+    assert (await begun.answer()).HasField("error") == (task_id == 99)

@@ -133,16 +133,20 @@ class SchedulerServicer(scheduler_service_pb2_grpc.SchedulerServiceServicer):
             swarm = self._registry.get(swarm_id)
             update = from_proto.state_update(request.update, swarm.limits.texts)
             from_proto.check_size(update)
-            return _Begun(request, swarm, swarm.apply(update, b"" if swarm.in_memory else told(request)))
+            applying = swarm.apply(update, b"" if swarm.in_memory else told(request))
+            return _Begun(request.sequence, swarm, applying)
         except SwarmdError as error:
-            return _Begun(request, swarm, error)
+            return _Begun(request.sequence, swarm, error.with_traceback(None))  # whose frames hold the message
 
 
 @dataclass(slots=True)
 class _Begun:
-    """A message of an update stream, and what became of it or will."""
+    """What became of a message of an update stream or will; many wait for a client that reads no answers.
 
-    request: pb.ApplyUpdateRequest
+    Nothing here holds the message, which may take 32 MB.
+    """
+
+    sequence: int
     swarm: HostedSwarm | None
     outcome: "asyncio.Future[Change] | SwarmdError"
 
@@ -151,20 +155,20 @@ class _Begun:
         outcome = self.outcome
         if isinstance(outcome, SwarmdError) or not outcome.done() or outcome.exception() is not None:
             return None
-        return _applied(self.request, outcome.result())
+        return _applied(self.sequence, outcome.result())
 
     async def answer(self) -> pb.ApplyUpdateResponse:
         """The answer to it, as soon as there is one. Giving up waiting changes nothing."""
         if isinstance(self.outcome, SwarmdError):
             return self._refused(self.outcome)
         try:
-            return _applied(self.request, await self.outcome)
+            return _applied(self.sequence, await self.outcome)
         except SwarmdError as error:
             return self._refused(error)
 
     def _refused(self, error: SwarmdError) -> pb.ApplyUpdateResponse:
         revision = 0 if self.swarm is None else self.swarm.state.revision
-        return pb.ApplyUpdateResponse(sequence=self.request.sequence, error=to_update_error(error), revision=revision)
+        return pb.ApplyUpdateResponse(sequence=self.sequence, error=to_update_error(error), revision=revision)
 
 
 def told(request: pb.ApplyUpdateRequest) -> bytes:
@@ -173,9 +177,9 @@ def told(request: pb.ApplyUpdateRequest) -> bytes:
     return request.update.SerializeToString()
 
 
-def _applied(request: pb.ApplyUpdateRequest, change: Change) -> pb.ApplyUpdateResponse:
+def _applied(sequence: int, change: Change) -> pb.ApplyUpdateResponse:
     return pb.ApplyUpdateResponse(
-        sequence=request.sequence,
+        sequence=sequence,
         changed_count=change.changed_count,
         newly_ready_count=change.newly_ready_count,
         ignored=to_proto.ignored(change) if change.ignored else None,
