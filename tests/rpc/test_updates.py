@@ -123,6 +123,11 @@ def wrong_updates() -> dict[str, tuple[state_pb2.StateUpdate, str, str]]:
             "TOO_MANY_QUEUES",
             "update.queue_limits",
         ),
+        "too many groups": (
+            state_pb2.StateUpdate(task_statuses=[group("DONE", [])] * 100_001),
+            "UPDATE_TOO_LARGE",
+            "update.task_statuses",
+        ),
         "too many ids": (
             state_pb2.StateUpdate(task_statuses=[group("DONE", [1]), group("DONE", [1] * 100_000)]),
             "UPDATE_TOO_LARGE",

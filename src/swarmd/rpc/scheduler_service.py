@@ -131,6 +131,7 @@ class SchedulerServicer(scheduler_service_pb2_grpc.SchedulerServiceServicer):
         swarm = None
         try:
             swarm = self._registry.get(swarm_id)
+            from_proto.check_groups(request.update)
             update = from_proto.state_update(request.update, swarm.limits.texts)
             from_proto.check_size(update)
             applying = swarm.apply(update, b"" if swarm.in_memory else told(request))

@@ -41,6 +41,14 @@ LOADING_CODES = {0: int(CODE_OF[TaskStatus.REGISTERED])} | {
 UNKNOWN_CODE = 255
 
 
+def check_groups(message: state_pb2.StateUpdate) -> None:
+    """Raise InvalidInputError for so many groups, of no ids mostly, that reading them would hold up everybody else."""
+    count = len(message.task_statuses)
+    if count > MAX_IDS_PER_UPDATE:
+        text = f"update.task_statuses: {count} groups are too many; send at most {MAX_IDS_PER_UPDATE} a message"
+        raise InvalidInputError(text, reason="UPDATE_TOO_LARGE", field="update.task_statuses")
+
+
 def check_size(update: StateUpdate) -> None:
     """Raise InvalidInputError for an update of so many tasks that it would hold up everybody else."""
     count = 0
