@@ -27,6 +27,8 @@ from swarmd.gateways.local.status_file import Absent, Started, read_status
 from tests.gateways.local.earlier_daemon import DURABLE, TOKEN, EarlierDaemon, next_daemon, with_runtime
 from tests.gateways.recording import SWARM, batch_of, eventually, file_with_text, is_alive, local_engine
 
+LEFT_NO_STATUS = "it ended and left no exit status"
+
 
 @pytest.fixture
 def earlier(tmp_path):
@@ -201,10 +203,10 @@ async def test_an_attempt_that_two_daemons_start_runs_once_and_both_know_its_end
 
 async def test_a_start_that_comes_second_adopts_the_first(tmp_path, earlier):
     async with next_daemon(tmp_path, cores=1) as engine:
-        await engine.queue("sleep 0.3", first_id=2)
+        await engine.queue("sleep 1.5", first_id=2)
         await engine.record.running(2)
         await engine.gateway.resume([batch_of("sleep 100")])
-        with Orphan(earlier, "echo here; sleep 0.6; exit 9"):
+        with Orphan(earlier, "echo here; sleep 2.5; exit 9"):
             await engine.record.ended(1)
             assert engine.record.end_of(1) == (TaskStatus.ERROR_RECOVERABLE, "exit code 9")
             assert earlier.out() == "here\n"
@@ -302,7 +304,8 @@ async def test_a_launcher_that_is_killed_loses_no_task_and_runs_none_twice(tmp_p
         await engine.record.ended(*range(1, 61))
         ends = [engine.record.end_of(task_id) for task_id in range(1, 61)]
     failed = {reason for status, reason in ends if status is not TaskStatus.DONE}
-    assert failed <= {LOST_STATUS, VANISHED}
+    untold = "does not say as what it was started"
+    assert {reason for reason in failed if not reason.endswith(untold)} <= {LOST_STATUS, VANISHED, LEFT_NO_STATUS}
     assert len([status for status, _ in ends if status is TaskStatus.DONE]) >= 50
     ran = (tmp_path / "ran").read_text().split()
     assert len(ran) == len(set(ran))

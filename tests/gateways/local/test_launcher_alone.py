@@ -15,7 +15,7 @@ import pytest
 
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.contract import SwarmInfo
-from swarmd.gateways.local import launcher, output_paths
+from swarmd.gateways.local import launcher, launching, output_paths
 from swarmd.gateways.local.launching import PROGRAM
 from swarmd.gateways.local.procfs import boot_id
 from swarmd.gateways.local.status_file import Started, read_status
@@ -209,6 +209,42 @@ async def test_what_a_killed_launcher_was_just_starting_for_a_swarm_in_memory_do
         assert engine.record.end_of(2) == (TaskStatus.ERROR_RECOVERABLE, "the launcher that was to start it is gone")
         assert engine.record.end_of(3)[0] is TaskStatus.DONE
         assert not is_alive(int((tmp_path / "pid").read_text()))
+
+
+DIES_AT_ITS_FIRST_START = f"""
+import os, runpy, signal, sys
+spawn = os.posix_spawn
+def spawned(*arguments, **options):
+    spawn(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+os.posix_spawn = spawned
+sys.argv = [sys.argv[0], {boot_id()!r}]
+runpy.run_path({launcher.__file__!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("token", ["", "t0ken"])
+async def test_a_launcher_that_is_killed_before_it_said_anything_may_have_started_a_task(tmp_path, monkeypatch, token):
+    monkeypatch.setattr(launching, "PROGRAM", (PROGRAM[0], "-c", DIES_AT_ITS_FIRST_START))
+    async with local_engine(tmp_path, swarm=SwarmInfo(SWARM, token=token)) as engine:
+        await engine.queue(f"echo $$ >> {tmp_path}/ran; sleep 1; touch {tmp_path}/went_on")
+        await eventually(lambda: engine.gateway._launchpad._launcher is not None)
+        monkeypatch.undo()
+        await engine.record.ended(1)
+        assert (tmp_path / "went_on").exists() == bool(token)
+        assert (tmp_path / "ran").read_text().count("\n") == 1
+
+
+async def test_launchers_that_end_at_once_are_not_started_all_the_time(tmp_path, monkeypatch):
+    program = f"open({str(tmp_path / 'begun')!r}, 'a').write('x'); import os; os.write(0, bytes(4)); os.read(0, 100)"
+    monkeypatch.setattr(launching, "PROGRAM", (PROGRAM[0], "-c", program))
+    async with local_engine(tmp_path, swarm=SwarmInfo(SWARM, token="t0ken")) as engine:
+        await engine.queue("true")
+        await asyncio.sleep(1)
+        assert len((tmp_path / "begun").read_text()) <= 6
+        monkeypatch.undo()
+        await engine.record.ended(1)
+        assert engine.record.end_of(1)[0] is TaskStatus.DONE
 
 
 async def test_a_program_that_takes_long_to_start_is_waited_for(tmp_path):

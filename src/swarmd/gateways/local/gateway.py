@@ -177,8 +177,8 @@ class LocalGateway(ServerGateway):
                 refused.append(attempt.spec.task_id)
             elif attempt.key not in swarm.attempts:
                 self._wait(attempt)
-        refusal = Refusal(refused, "its command contains a NUL character", permanent=True)
-        return QueueOutcome([refusal]) if refused else None
+        why = "its command contains a NUL character"
+        return QueueOutcome([Refusal(refused, why, permanent=True)]) if refused else None
 
     async def resume(self, batches: Sequence[Batch], cancelled: Sequence[Batch] = ()) -> None:
         searches = []
@@ -213,8 +213,7 @@ class LocalGateway(ServerGateway):
             return
         keys = list(zip(task_ids, attempts, strict=True))
         self._drop(swarm, [swarm.attempts[key] for key in keys if key in swarm.attempts])
-        if swarm.sought:
-            swarm.cancelled_early.update(keys)
+        swarm.cancelled_early.update(keys if swarm.sought else ())
         self._start_soon()
 
     # -- from waiting to running -----------------------------------------------------------------------------------
@@ -263,13 +262,14 @@ class LocalGateway(ServerGateway):
 
     def _taken(self, attempt: Attempt) -> None:
         """A process that an earlier daemon left was quicker, or it was kept from starting."""
-        self._free(attempt)
-        self._set_over(attempt)
         attempt.was_running = True  # should there be no trace of it, it is not tried a second time
-        self._search(attempt.swarm, [attempt])
-        self._start_soon()
+        self._look_for(attempt)
 
     def _launcher_lost(self, attempt: Attempt) -> None:
+        self._pause()  # should it be for something that would end the next one, too
+        self._look_for(attempt)
+
+    def _look_for(self, attempt: Attempt) -> None:
         self._free(attempt)
         self._set_over(attempt)
         self._search(attempt.swarm, [attempt])
@@ -308,8 +308,11 @@ class LocalGateway(ServerGateway):
             self._end(attempt.swarm, [attempt])
             return
         if self._loop.time() - self._warned_at > WARNING_INTERVAL_SECONDS:
-            log.warning("starts are put off until the machine has room again: task %d %s", attempt.spec.task_id, error)
             self._warned_at = self._loop.time()
+            log.warning("starts are put off until the machine has room again: task %d %s", attempt.spec.task_id, error)
+        self._pause()
+
+    def _pause(self) -> None:
         if self._postponed is None:
             self._postponed = self._loop.call_later(POSTPONED_SECONDS, self._try_again)
 
@@ -386,8 +389,7 @@ class LocalGateway(ServerGateway):
             self._forget_waiting(attempt)
             if not attempt.inherited and attempt.given_back:
                 self._conclude(attempt, TaskStatus.REGISTERED, STOPPED)
-        inherited = [attempt for attempt in waiting if attempt.inherited]
-        if inherited:
+        if inherited := [attempt for attempt in waiting if attempt.inherited]:
             self._search(swarm, inherited)
 
     def _forget_waiting(self, attempt: Attempt) -> None:
@@ -443,6 +445,5 @@ class LocalGateway(ServerGateway):
         for attempt in list(self._running):
             attempt.kill_and_wait(until)
         self._news.flush()
-        for handle in (self._starting, self._postponed):
-            if handle is not None:
-                handle.cancel()
+        for handle in filter(None, (self._starting, self._postponed)):
+            handle.cancel()

@@ -93,8 +93,7 @@ class Launcher:
         self._of_pidfd: dict[int, Child] = {}
         self._polled: list[Child] = []
         self._swarms: dict[int, tuple[Variables, bytes | None]] = {}
-        self._home = _home()
-        self._is_away = False
+        self._home, self._is_away = _home(), False
         self._mark = f" {boot} {os.getpid()}\n".encode()
         """How the first line of a status file ends."""
         self._defaults = _ignore_signals()
@@ -176,8 +175,7 @@ class Launcher:
             self._is_urgent = True
         except StartError as failed:
             error = failed.error
-            name = getattr(error, "filename", None)
-            why = getattr(error, "strerror", None) or str(error)
+            name, why = getattr(error, "filename", None), getattr(error, "strerror", None) or str(error)
             named = os.fsencode(name) if isinstance(name, str | bytes) else b""
             self._answers.append((FAILED, key, failed.kind, getattr(error, "errno", None) or 0, why, named))
             self._is_urgent = True
@@ -203,8 +201,7 @@ class Launcher:
     def _child(self, key: int, environment: Variables, *what: *What) -> Child:
         """The command as a process. Raises StartError and TakenError; then no process and no status file is left."""
         arguments, shell_arguments, output, status = what
-        out, err = _output(output)
-        kept = -1
+        (out, err), kept = _output(output), -1
         try:
             if status is not None:
                 kept = self._claimed(status)
@@ -284,7 +281,7 @@ class Launcher:
         if code is None:  # a debugger that is attached to it must let go first
             self._polled.append(child)
             return
-        if child in self._polled:
+        with suppress(ValueError):
             self._polled.remove(child)
         child.is_over = True
         if child.status >= 0:
@@ -438,6 +435,8 @@ def main() -> None:
         os.dup2(nothing, descriptor)
     os.close(nothing)
     try:
+        with suppress(OSError):
+            os.write(daemon, framed([]))  # who does not get this knows that no order was read
         Launcher(daemon, sys.argv[1]).run()
     except BaseException:
         import traceback

@@ -105,6 +105,8 @@ class Launched(Leader):
             return
         started = Started(self.pid, self.ticks, boot_id(), None)
         self._adopted = Adopted(started, self.attempt.status)
+        if self._adopted.has_ended():
+            self._adopted.let_go()  # its number, and the descriptor, may be another process's by now
         if self._ended and self._exits:
             self._exits.watch(self._adopted, self._ended)
 
@@ -272,6 +274,7 @@ class _Launcher:
         self._known: dict[int, dict[bytes, bytes]] = {}
         """The environments of swarms that it was told of."""
         self.has_answered = False
+        """It may have read an order."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
