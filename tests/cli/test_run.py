@@ -131,11 +131,11 @@ def test_a_recorded_workflow_is_replayed_in_the_callers_folder(swarmd: Swarmd, t
 def test_a_replay_by_longest_paths_states_the_recorded_runtimes(swarmd: Swarmd, tmp_path, monkeypatch):
     (tmp_path / "recorded.json").write_text(json.dumps(RECORDED))
     monkeypatch.chdir(tmp_path)
-    options = ("--time-scale", "0.01", "--scheduling-policy", "longest_path_first", "--keep", "--swarm-id", "by-path")
+    options = ("--time-scale", "0.01", "--scheduling-policy", "longest_path_first", "--keep", "--swarm-id", "recorded")
     answer = swarmd("run", "--wfformat", "recorded.json", *options, "--json")
     assert answer.code == 0
     assert answer.json["swarm"]["schedulingPolicy"] == "SCHEDULING_POLICY_LONGEST_PATH_FIRST"
-    asked = swarmd("explain", "by-path", "1", "--json").json
+    asked = swarmd("explain", "recorded", "1", "--json").json
     assert '"runtime": "544s"' in json.dumps(asked)  # sixty times nine seconds, rounded up
 
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from swarmd.core.batch import Batch
 from swarmd.core.model import Array, Task, TaskResources
@@ -14,7 +15,8 @@ from swarmd.core.state import SwarmState
 from swarmd.core.status import TaskStatus
 from swarmd.core.update import StateUpdate
 from swarmd.gateways.contract import SwarmInfo
-from swarmd.gateways.local import LocalGateway
+from swarmd.gateways.local import LocalGateway, launcher
+from swarmd.gateways.local.procfs import command_of
 
 SWARM = "swarm-1"
 PATIENCE = 15.0
@@ -146,3 +148,10 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return False
     return text.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def the_launcher() -> psutil.Process:
+    """That of the gateways in this process, which may have daemons of other tests as children."""
+    program = launcher.__file__.encode()
+    (found,) = [child for child in psutil.Process().children() if program in command_of(child.pid)]
+    return found

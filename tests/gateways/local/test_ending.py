@@ -12,6 +12,7 @@ from swarmd.core.model import TaskResources
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.contract import SwarmInfo
 from swarmd.gateways.local import LocalGateway, launcher, launching
+from swarmd.gateways.local.procfs import command_of
 from tests.gateways.recording import (
     SWARM,
     Record,
@@ -48,8 +49,8 @@ def pids(tmp_path):
 
 
 def children() -> list[int]:
-    """The children of this process, zombies included."""
-    return [child.pid for child in psutil.Process().children()]
+    """The children of this process, zombies included, but for the daemons of other tests."""
+    return [child.pid for child in psutil.Process().children() if b"serve" not in command_of(child.pid)]
 
 
 def other_child() -> "subprocess.Popen[bytes]":

@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-import psutil
 import pytest
 
 from swarmd.core.status import TaskStatus
@@ -25,7 +24,7 @@ from swarmd.gateways.local.procfs import boot_id
 from swarmd.gateways.local.reasons import VANISHED
 from swarmd.gateways.local.status_file import Absent, Started, read_status
 from tests.gateways.local.earlier_daemon import DURABLE, TOKEN, EarlierDaemon, next_daemon, with_runtime
-from tests.gateways.recording import SWARM, batch_of, eventually, file_with_text, is_alive, local_engine
+from tests.gateways.recording import SWARM, batch_of, eventually, file_with_text, is_alive, local_engine, the_launcher
 
 LEFT_NO_STATUS = "it ended and left no exit status"
 
@@ -299,7 +298,7 @@ async def test_a_launcher_that_is_killed_loses_no_task_and_runs_none_twice(tmp_p
         await engine.queue(*[command] * 60)
         for task_id in (5, 20, 40):
             await engine.record.running(task_id)
-            (child,) = psutil.Process().children()
+            child = the_launcher()
             child.kill()
         await engine.record.ended(*range(1, 61))
         ends = [engine.record.end_of(task_id) for task_id in range(1, 61)]
@@ -317,7 +316,7 @@ async def test_a_task_whose_launcher_was_killed_is_held_to_its_time_and_cancelle
         await engine.queue("sleep 100", resources=with_runtime(0.7))
         await engine.queue("sleep 100", first_id=2)
         await engine.record.running(1, 2)
-        (child,) = psutil.Process().children()
+        child = the_launcher()
         child.kill()
         await engine.record.ended(1)
         assert engine.record.end_of(1)[0] is TaskStatus.ADJUSTING_RESOURCES
@@ -349,7 +348,7 @@ import asyncio
 from pathlib import Path
 from swarmd.gateways.contract import SwarmInfo
 from swarmd.gateways.local import LocalGateway
-from tests.gateways.recording import SWARM, Record, batch_of
+from tests.gateways.recording import SWARM, Record, batch_of, the_launcher
 
 async def main():
     gateway, record = LocalGateway(Path({str(tmp_path)!r})), Record()

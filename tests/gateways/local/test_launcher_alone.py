@@ -20,7 +20,7 @@ from swarmd.gateways.local.launching import PROGRAM
 from swarmd.gateways.local.procfs import boot_id
 from swarmd.gateways.local.status_file import Started, read_status
 from tests.gateways.local.earlier_daemon import EarlierDaemon, next_daemon
-from tests.gateways.recording import SWARM, batch_of, eventually, is_alive, local_engine
+from tests.gateways.recording import SWARM, batch_of, eventually, is_alive, local_engine, the_launcher
 
 PATIENCE_SECONDS = 20
 
@@ -200,7 +200,7 @@ async def test_tasks_run_where_the_daemon_says_and_write_where_it_does(tmp_path,
 async def test_what_a_killed_launcher_was_just_starting_for_a_swarm_in_memory_does_not_run_on(tmp_path):
     async with local_engine(tmp_path, cores=1) as engine:
         await engine.run("true")
-        (child,) = psutil.Process().children()
+        child = the_launcher()
         engine.gateway._launchpad._launcher._told = lambda _: None
         await engine.queue(f"echo $$ > {tmp_path}/pid; sleep 100", "echo next", first_id=2)
         await eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
