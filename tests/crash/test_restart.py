@@ -201,7 +201,7 @@ def test_a_repeated_tick_hands_out_the_same_batches_after_a_kill(daemon: Restart
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT, "another request with the same id"
 
 
-@pytest.mark.parametrize("point", ["tick.taken", "tick.queued"])
+@pytest.mark.parametrize("point", ["commit.done@BatchesHandedOut", "tick.taken"])
 def test_a_tick_that_nobody_was_answered_is_answered_by_the_next_daemon(daemon: RestartedDaemon, point: str):
     request = scheduler_pb.TickRequest(swarm_id="s", request_id="tick", view=batch_pb2.BATCH_VIEW_FULL)
     daemon.crashing("--crash-at", f"{point}:1")

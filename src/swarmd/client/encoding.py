@@ -2,8 +2,8 @@
 
 import operator
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, islice
 from typing import Any, Protocol, SupportsIndex, cast, runtime_checkable
 
 import numpy as np
@@ -41,7 +41,7 @@ class Loadable(Protocol):
     @property
     def task_resources(self) -> Sequence[TaskResources]: ...
     @property
-    def tasks(self) -> Sequence[Task]: ...
+    def tasks(self) -> Iterable[Task]: ...
 
 
 @runtime_checkable
@@ -86,8 +86,8 @@ def _parts(load: Loadable | ColumnLoad) -> Iterator[list[bytes]]:
             for tasks in block.encoded():
                 yield entries(_TASKS, tasks)
     else:
-        for start in range(0, len(load.tasks), TASKS_AT_ONCE):
-            some = load.tasks[start : start + TASKS_AT_ONCE]
+        left = iter(load.tasks)
+        while some := list(islice(left, TASKS_AT_ONCE)):
             yield entries(_TASKS, [task_message(each).SerializeToString() for each in some])
 
 
