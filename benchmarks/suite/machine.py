@@ -21,7 +21,7 @@ def describe(peers: Peers) -> list[str]:
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return [
         f"{_processor()}, {cores()} cores, {memory:.0f} GiB of memory, load {load:.1f} at the start",
-        f"{platform.system()} {platform.release()}",
+        f"{platform.system()} {platform.release().partition('-')[0]}",
         f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {packages}",
         f"peers: {others}",
     ]
