@@ -45,7 +45,7 @@ async def _looked_at(made: "Mapping[str, ServerGateway]") -> list[dict[str, Any]
 
 async def _facts(name: str, gateway: "ServerGateway") -> dict[str, Any]:
     try:
-        trouble = await gateway.trouble()
+        trouble = await gateway.trouble() or await gateway.obstacle()
     except Exception as error:  # noqa: BLE001 - a gateway of another package must not hide the others
         trouble = f"it cannot even say: {type(error).__name__}: {error}"
     able = gateway.capabilities

@@ -118,6 +118,14 @@ class ServerGateway(ABC):
         """
         return ""
 
+    async def obstacle(self) -> str:
+        """Why nothing can be queued at this moment although it can be used here: its engine does not answer, say.
+
+        For `swarmd gateways`. May be asked before `start`, and may take some seconds. Swarms are taken all the same;
+        what they have waits.
+        """
+        return ""
+
     async def start(self, report: Report) -> None:
         """Begin. News goes to `report` from now until `close`."""
 

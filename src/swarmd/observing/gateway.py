@@ -30,6 +30,9 @@ class ObservedGateway(ServerGateway):
     async def trouble(self) -> str:
         return await self._gateway.trouble()
 
+    async def obstacle(self) -> str:
+        return await self._gateway.obstacle()
+
     async def start(self, report: Report) -> None:
         await self._gateway.start(report)
 

@@ -191,6 +191,26 @@ async def test_an_engine_that_is_not_there_gets_nothing_and_refuses_nothing_for_
     await absent.stop()
 
 
+async def test_it_is_told_whether_the_engine_of_the_config_file_can_be_reached(gateways, home, record):
+    absent = ScriptedEngine(home)
+    gateway = await gateways.begin(config_for(absent.address, connect_timeout=0.5), record.report)
+    words = await gateway.obstacle()
+    assert words.startswith(f"the engine at {absent.address} cannot be reached; look whether it runs there")
+    assert await gateway.trouble() == ""  # its swarms are taken, and wait
+    await absent.start()
+    gateway = await gateways.begin(config_for(absent.address, connect_timeout=20.0), record.report)
+    assert await gateway.obstacle() == ""
+    await absent.stop()
+    missing = home / "nowhere.pem"
+    gateway = await gateways.begin(config_for("127.0.0.1:1", tls_ca=missing), record.report)
+    assert str(missing) in await gateway.obstacle()
+
+
+async def test_engines_that_only_swarms_name_are_not_looked_for(gateways, record):
+    gateway = await gateways.begin(config_for(""), record.report)
+    assert await gateway.obstacle() == ""
+
+
 async def test_no_batch_goes_before_its_news_would_be_heard(gateways, engine, record):
     engine.be_silent()
     config = config_for(engine.address, connect_timeout=0.5)

@@ -118,5 +118,23 @@ async def test_what_is_missing_is_said_with_what_to_do(cluster: Cluster, tmp_pat
         assert words.startswith(f"sbatch, squeue, scancel, scontrol, sinfo cannot be found in {tmp_path}: install ")
     async with slurm_engine(cluster, tmp_path, conf=tmp_path / "nowhere") as engine:
         assert "which is no file" in await engine.gateway.trouble()
+    nothing = tmp_path / "slurm.conf"
+    nothing.write_text("ClusterName=nowhere\n")
+    async with slurm_engine(cluster, tmp_path, conf=nothing) as engine:
+        words = await engine.gateway.trouble()
+        assert words.startswith("Slurm's programs find no cluster (")
+        assert "give the path of slurm.conf as conf in [gateways.slurm]" in words
+        assert await engine.gateway.obstacle() == ""
     async with slurm_engine(cluster, tmp_path) as engine:
-        assert await engine.gateway.trouble() == ""
+        assert await engine.gateway.trouble() == await engine.gateway.obstacle() == ""
+
+
+async def test_a_controller_that_is_away_is_an_obstacle_and_no_trouble(own_cluster: Cluster, tmp_path: Path):
+    async with slurm_engine(own_cluster, tmp_path) as engine:
+        with own_cluster.frozen():
+            assert "Slurm's controller does not answer now (" in await engine.gateway.obstacle()
+        assert await engine.gateway.obstacle() == ""
+        own_cluster.kill_controller()
+        words = "Slurm's controller does not answer now (Slurmctld(primary) at "
+        assert (await engine.gateway.obstacle()).startswith(words)
+        assert await engine.gateway.trouble() == ""  # its swarms are taken, and wait

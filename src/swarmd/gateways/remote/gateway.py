@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarmd.core.batch import Batch
-from swarmd.core.errors import UnavailableError
+from swarmd.core.errors import InvalidInputError, UnavailableError
 from swarmd.gateways.contract import (
     BatchRefusedError,
     Capabilities,
@@ -56,6 +56,25 @@ class RemoteGateway(ServerGateway):
         self._swarms: dict[str, RemoteSwarm] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._adding = asyncio.Lock()
+
+    async def obstacle(self) -> str:
+        """Whether the engine of the config file can be reached; engines that only swarms name are not looked for."""
+        if not self._config.address:
+            return ""
+        from swarmd.gateways.remote.calls import EngineCalls
+
+        try:
+            options = engine_options({}, self._config)
+            calls = EngineCalls(options, self._config, await asyncio.to_thread(options.loaded))
+        except InvalidInputError as error:
+            return str(error)
+        try:
+            if await calls.is_connected(self._config.connect_timeout):
+                return ""
+        finally:
+            await calls.close()
+        remedy = "look whether it runs there, and whether TLS is the same here and there. Swarms wait until it answers"
+        return f"the engine at {options.address} cannot be reached; {remedy}"
 
     async def start(self, report: Report) -> None:
         """No engine is called before a swarm names it."""

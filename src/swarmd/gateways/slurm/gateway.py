@@ -76,7 +76,10 @@ class SlurmGateway(ServerGateway):
     # -- the contract ----------------------------------------------------------------------------------------------
 
     async def trouble(self) -> str:
-        return self._programs.trouble()
+        return self._programs.trouble() or (await self._site.presence()).trouble
+
+    async def obstacle(self) -> str:
+        return (await self._site.presence()).obstacle
 
     async def start(self, report: Report) -> None:
         self._report = report

@@ -17,6 +17,8 @@ FRESH_SECONDS = 300.0
 """How long what was read counts."""
 AGAIN_SECONDS = 5.0
 """How soon it is asked again when it did not answer."""
+PING_SECONDS = 5.0
+"""How long the controller has to answer whoever asks whether it is there."""
 NO_CAP = 1 << 20
 """As large as the site's arrays may be."""
 QUESTIONS = (
@@ -35,6 +37,16 @@ class SiteFacts:
     array_size: int = DEFAULT_ARRAY_SIZE
     keeps_accounts: bool = False
     """Whether sacct can tell of jobs that have left the queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Whether there is a cluster."""
+
+    trouble: str = ""
+    """Slurm's programs know of none: why."""
+    obstacle: str = ""
+    """They know of one that does not answer now: why."""
 
 
 class Site:
@@ -82,6 +94,18 @@ class Site:
         before, self.limits = self.limits, list(read_limits(partitions, nodes, self.facts.cluster))
         if before != self.limits:
             self.limits_changed()
+
+    async def presence(self) -> Presence:
+        """Ask whether the controller is there; it has a few seconds to answer."""
+        answer = await self._programs.call("scontrol", "ping", seconds=PING_SECONDS)
+        controllers = [line.strip() for line in answer.out.splitlines() if line.startswith("Slurmctld(")]
+        if any(line.endswith(" is UP") for line in controllers):
+            return Presence()
+        if answer.code is None or controllers:
+            words = "; ".join(controllers) or f"scontrol ping: no answer in {PING_SECONDS:g} seconds"
+            return Presence(obstacle=f"Slurm's controller does not answer now ({words}); swarms wait until it does")
+        remedy = "give the path of slurm.conf as conf in [gateways.slurm], or as SLURM_CONF in the daemon's environment"
+        return Presence(trouble=f"Slurm's programs find no cluster ({answer.why.rpartition('; ')[2]}): {remedy}")
 
     def objection(self, resources: TaskResources, partition: str) -> str:
         """What of these resources a partition can never hold; empty when it can, or nobody knows."""
