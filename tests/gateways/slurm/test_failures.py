@@ -11,9 +11,10 @@ import pytest
 from swarmd.core.model import TaskResources
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.contract import BatchRefusedError, FindOutcome, Found, OutcomeUnknownError
-from tests.gateways.recording import batch_of, eventually, file_with_text
+from swarmd.gateways.slurm import patrol
+from tests.gateways.recording import SWARM, batch_of, eventually, file_with_text
 from tests.gateways.slurm.cluster import Cluster
-from tests.gateways.slurm.engine import Engine, slurm_engine, wrapped_programs
+from tests.gateways.slurm.engine import Engine, calls_of, slurm_engine, wrapped_programs
 
 D, E, A, F, G = (
     TaskStatus.DONE,
@@ -173,6 +174,38 @@ async def test_what_had_ended_well_on_a_node_that_hangs_is_done(cluster: Cluster
         await engine.queue("true", "sleep 100")
         assert await engine.ends(1) == [(D, "")]
         assert 2 not in engine.record.ended_ids()
+
+
+async def test_an_end_that_slurm_has_forgotten_is_known_from_the_status_file(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A controller that is killed forgets the last seconds, and calls what ended then running until its time is up."""
+    monkeypatch.setattr(patrol, "INTERVAL_SECONDS", 0.3)
+    told = tmp_path / "told"
+    forgetful = f'[ -e {told} ] && exec "$real" "$@"; "$real" "$@" | sed "s/COMPLETED|/RUNNING|/;s/FAILED|/RUNNING|/"'
+    scancel = f'touch {told}; exec "$real" "$@"'
+    bin_directory = wrapped_programs(tmp_path / "bin", squeue=forgetful, scancel=scancel)
+    async with slurm_engine(cluster, tmp_path, bin_directory=bin_directory) as engine:
+        await engine.queue("exit 3")
+        await eventually(lambda: engine.gateway._swarms[SWARM].elements[1, 1].ended_at)
+        await asyncio.sleep(1.0)
+        assert not told.exists()  # Slurm may know more of a failure: that it took too long, for example
+        await engine.queue("true", first_id=2)
+        assert await engine.ends(2, 1) == [(D, ""), (E, "exit code 3")]
+        assert len(calls_of(bin_directory, "scancel")) == 1
+
+
+async def test_a_failure_that_slurm_never_tells_of_is_told_in_the_end(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(patrol, "INTERVAL_SECONDS", 0.3)
+    told = tmp_path / "told"
+    forgetful = f'[ -e {told} ] && exec "$real" "$@"; "$real" "$@" | sed "s/FAILED|/RUNNING|/"'
+    bin_directory = wrapped_programs(tmp_path / "bin", squeue=forgetful, scancel=f'touch {told}; exec "$real" "$@"')
+    async with slurm_engine(cluster, tmp_path, bin_directory=bin_directory, lost_after=1.0) as engine:
+        await engine.queue("exit 3")
+        assert await engine.ends(1) == [(E, "exit code 3")]
+        assert told.exists()
 
 
 async def test_what_had_ended_well_on_a_lost_node_is_done(cluster: Cluster, tmp_path: Path):

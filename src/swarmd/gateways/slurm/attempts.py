@@ -122,6 +122,8 @@ class Element:
     reason: str = ""
     waiting_since: float = 0.0
     """Since when it waits for the same reason, or to be ended; 0: it does not."""
+    ended_at: float = 0.0
+    """When its status file was first seen to tell of an end while Slurm said that it runs; 0: it does not."""
     was_running: bool = False
     """Slurm said that it runs."""
     is_set_aside: bool = False

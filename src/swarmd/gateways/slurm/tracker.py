@@ -16,6 +16,7 @@ from swarmd.gateways.slurm.concluding import Conclusions
 from swarmd.gateways.slurm.ender import Ender
 from swarmd.gateways.slurm.listing import Listing, Row, list_arguments, read_listing, rows_of
 from swarmd.gateways.slurm.options import SlurmOptions
+from swarmd.gateways.slurm.patrol import Patrol
 from swarmd.gateways.slurm.programs import Programs
 from swarmd.gateways.slurm.settling import Case
 from swarmd.gateways.slurm.site import Site
@@ -50,6 +51,7 @@ class Tracker:
         """Those that wait for a reason that may never pass, or to be ended by a node that may hang."""
         self._rivals: set[Element] = set()
         """Those that have, or had, a number of Slurm's that another has, too: looked at in every look."""
+        self._patrol = Patrol(programs, options.lost_after, self.end)
         self._sought: dict[str, SlurmBatch] = {}
         """Batches that may be in the queue by their name."""
         self._lines: Mapping[str, str] = {}
@@ -213,6 +215,7 @@ class Tracker:
         self._conclusions.flush()
         await self._conclusions.settle_looked_at(cases)
         await self._conclusions.settle_hanging(self._hanging())
+        await self._patrol.look()
         await self._conclusions.follow(listing)
 
     def _hanging(self) -> list[Element]:
@@ -327,6 +330,7 @@ class Tracker:
         element.was_running = True
         if element.phase is not Phase.RUNNING:
             element.phase = Phase.RUNNING
+            self._patrol.watch(element)
             self._conclusions.tell(element, TaskStatus.RUNNING)
 
 
