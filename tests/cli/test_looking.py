@@ -192,3 +192,28 @@ def test_the_only_swarm_needs_no_name(workflow, home):
         assert swarmd_process("logs", "2", "-e", SWARMD_ADDRESS=only.address).out == "no [red]table[/red]\n"
         assert swarmd_process("has-work", SWARMD_ADDRESS=only.address).code == 1
         assert only.stop() == 0
+
+
+def test_swarms_go_by_their_names_too(swarmd: Swarmd, daemon, tmp_path: Path):
+    file = tmp_path / "flow.yaml"
+    file.write_text("name: my 2nd study\narrays:\n  hello: {command: echo hello}\n")
+    assert swarmd("run", file, "--swarm-id", "named-1").code == 0
+    assert swarmd("status", "my 2nd study", "--json").json["swarmId"] == "named-1"
+    assert swarmd("tasks", "my 2nd study", "--json").json["taskId"] == "1"
+    assert swarmd("explain", "my 2nd study", 1).out.startswith("It is DONE")
+    assert swarmd("logs", "my 2nd study", "hello").out == "hello\n"
+    assert swarmd("watch", "my 2nd study").code == 0
+    assert swarmd("has-work", "my 2nd study").out == "no: the swarm is finished\n"
+    assert swarmd("tick", "my 2nd study").code == 0
+    assert swarmd("cancel", "my 2nd study", "--all").out == "0 tasks cancelled; 1 had ended already\n"
+    assert swarmd("pause", "my 2nd study").out == "named-1 is paused\n"
+    assert swarmd("resume", "my 2nd study").out == "named-1 goes on\n"
+    assert swarmd("run", file, "--swarm-id", "named-2").code == 0
+    answer = swarmd("delete", "my 2nd study")
+    words = "swarmd: 2 swarms are called 'my 2nd study'; give the id of one: named-1, named-2\n"
+    assert (answer.code, answer.err) == (2, words)
+    assert swarmd("delete", "named-1").out == "named-1 is deleted\n"
+    assert swarmd("delete", "my 2nd study").out == "named-2 is deleted\n"
+    answer = swarmd("reset", "my 2nd study", "--all")
+    words = "swarmd: no swarm has the id or the name 'my 2nd study'; `swarmd status` lists them\n"
+    assert (answer.code, answer.err) == (4, words)

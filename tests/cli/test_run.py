@@ -57,6 +57,15 @@ def test_the_summary_in_json(swarmd: Swarmd, workflow):
     assert Path(answer.json["failedTasks"][0]["errPath"]).exists()
 
 
+def test_no_output_is_shown_of_a_task_that_never_began(swarmd: Swarmd, workflow):
+    answer = swarmd(
+        "run", workflow("name: big\narrays:\n  big: {command: 'true', resources: {cores: 100000}}\n"), "--json"
+    )
+    assert answer.code == 1
+    [task] = answer.json["failedTasks"]
+    assert (task["status"], task["errPath"]) == ("TASK_STATUS_ERROR_FATAL", "")
+
+
 def test_options_win_over_the_file(swarmd: Swarmd, workflow):
     options = ["--name", "other", "-j", "2", "--fail-fast", "--swarm-id", "chosen-id"]
     options += ["--scheduling-policy", "fair_share"]

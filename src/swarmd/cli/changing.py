@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from swarmd.cli import options
-from swarmd.cli.connection import ask, find_arrays, status_values
+from swarmd.cli.connection import ask, find_arrays, find_swarm, status_values
 from swarmd.cli.errors import UsageError
 from swarmd.cli.output import is_terminal, message_data, print_json, print_line
 from swarmd.cli.text import count_of
@@ -37,7 +37,8 @@ def cancel(
         typer.confirm(f"Cancel every task of {swarm or 'the swarm'}?", abort=True, err=True)
 
     async def work(client: "ProtocolClient") -> "swarm_service_pb2.CancelTasksResponse":
-        return await client.cancel_tasks(swarm, await selector(client, swarm), reason=reason)
+        swarm_id = await find_swarm(client, swarm)
+        return await client.cancel_tasks(swarm_id, await selector(client, swarm_id), reason=reason)
 
     answer = ask(daemon, work)
     if json_output:
@@ -65,8 +66,9 @@ def reset(
     selector = _selector(tasks, arrays, statuses, everything=everything)
 
     async def work(client: "ProtocolClient") -> "swarm_service_pb2.ResetTasksResponse":
-        chosen = await selector(client, swarm)
-        return await client.reset_tasks(swarm, chosen, include_downstreams=downstreams, reason=reason)
+        swarm_id = await find_swarm(client, swarm)
+        chosen = await selector(client, swarm_id)
+        return await client.reset_tasks(swarm_id, chosen, include_downstreams=downstreams, reason=reason)
 
     answer = ask(daemon, work)
     if json_output:
@@ -85,10 +87,10 @@ def _selector(
         raise UsageError("say which tasks: --task, --array, --status or --all")
     values = status_values(statuses)
 
-    async def selector(client: "ProtocolClient", swarm: str) -> "task_pb2.TaskSelector":
+    async def selector(client: "ProtocolClient", swarm_id: str) -> "task_pb2.TaskSelector":
         from swarmd._pb.swarm.v1 import task_pb2
 
-        array_ids = await find_arrays(client, swarm, arrays or [])
+        array_ids = await find_arrays(client, swarm_id, arrays or [])
         return task_pb2.TaskSelector(task_ids=tasks or [], array_ids=array_ids, statuses=values, all=everything)
 
     return selector
@@ -114,7 +116,8 @@ def _set_paused(swarm: str, daemon: options.Daemon, *, json_output: bool, paused
     async def work(client: "ProtocolClient") -> "swarm_pb2.Swarm":
         from swarmd._pb.swarm.v1 import swarm_pb2
 
-        return await client.update_swarm(swarm_pb2.Swarm(swarm_id=swarm, paused=paused), ["paused"])
+        chosen = swarm_pb2.Swarm(swarm_id=await find_swarm(client, swarm), paused=paused)
+        return await client.update_swarm(chosen, ["paused"])
 
     changed = ask(daemon, work)
     if json_output:
@@ -126,18 +129,20 @@ def _set_paused(swarm: str, daemon: options.Daemon, *, json_output: bool, paused
 
 @options.reaching_daemon
 def delete(
-    swarm: Annotated[str, typer.Argument(metavar="SWARM", help="The swarm's id.")],
+    swarm: Annotated[str, typer.Argument(metavar="SWARM", help="The swarm's id or name.")],
     force: Annotated[bool, typer.Option("--force", "-f", help="Also when tasks are active: they are killed.")] = False,
     daemon: options.Daemon = options.ANYWHERE,
     json_output: options.Json = False,
 ) -> None:
     """Forget a swarm and all its tasks. Their output files stay."""
 
-    async def work(client: "ProtocolClient") -> None:
-        await client.delete_swarm(swarm, force=force)
+    async def work(client: "ProtocolClient") -> str:
+        swarm_id = await find_swarm(client, swarm)
+        await client.delete_swarm(swarm_id, force=force)
+        return swarm_id
 
-    ask(daemon, work)
+    deleted = ask(daemon, work)
     if json_output:
-        print_json({"deleted": swarm})
+        print_json({"deleted": deleted})
     else:
-        print_line(f"{swarm} is deleted")
+        print_line(f"{deleted} is deleted")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 from swarmd.cli.errors import NotThereError, UsageError
 from swarmd.cli.statuses import parse_task_status
 from swarmd.cli.text import some_of
+from swarmd.client.errors import InvalidArgumentError, NotFoundError
 from swarmd.client.finding import ConnectionSettings
 
 if TYPE_CHECKING:
@@ -35,6 +36,23 @@ def swarm_and_task(words: Sequence[str]) -> tuple[str, str]:
     if len(words) == 2:
         return words[0], words[1]
     raise UsageError("say which task: [SWARM] TASK")
+
+
+async def find_swarm(client: "ProtocolClient", swarm: str) -> str:
+    """The id of a swarm that is given by its id or its name; empty, the only one there is, stays empty."""
+    if not swarm:
+        return ""
+    try:
+        return (await client.get_swarm(swarm)).swarm_id
+    except (NotFoundError, InvalidArgumentError):  # a name may have what no id has
+        found = [each.swarm_id for each in await client.list_swarms() if each.display_name == swarm]
+        if not found:
+            raise NotThereError(f"no swarm has the id or the name {swarm!r}; `swarmd status` lists them") from None
+        if len(found) > 1:
+            raise UsageError(
+                f"{len(found)} swarms are called {swarm!r}; give the id of one: {some_of(found)}"
+            ) from None
+        return found[0]
 
 
 async def find_task(client: "ProtocolClient", swarm_id: str, task: str) -> int:

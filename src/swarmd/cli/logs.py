@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from swarmd.cli import options
-from swarmd.cli.connection import ask, find_task, swarm_and_task
+from swarmd.cli.connection import ask, find_swarm, find_task, swarm_and_task
 from swarmd.cli.errors import NotThereError
 from swarmd.cli.output import print_json
 from swarmd.cli.text import coloured
@@ -49,10 +49,11 @@ def logs(
     swarm, task = swarm_and_task(words)
 
     async def work(client: "ProtocolClient") -> Output:
-        task_id = await find_task(client, swarm, task)
-        found = await find_output(client, swarm, task_id, attempt=attempt, err=err)
+        swarm_id = await find_swarm(client, swarm)
+        task_id = await find_task(client, swarm_id, task)
+        found = await find_output(client, swarm_id, task_id, attempt=attempt, err=err)
         if follow and not (path or json_output):
-            await _follow(client, swarm, found)
+            await _follow(client, swarm_id, found)
         return found
 
     found = ask(daemon, work)

@@ -133,13 +133,13 @@ def _options() -> list[inspect.Parameter]:
 
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 Swarm = Annotated[
-    str, typer.Argument(metavar="[SWARM]", help="The swarm's id. May be left out where there is only one.")
+    str, typer.Argument(metavar="[SWARM]", help="The swarm's id or name. May be left out where there is only one.")
 ]
 SwarmAndTask = Annotated[
     list[str],
     typer.Argument(
         metavar="[SWARM] TASK",
-        help="The task's id, or its name; before it the swarm's id, which may be left out where there is only one.",
+        help="The task's id, or its name; before it the swarm's, which may be left out where there is only one.",
     ),
 ]
 Tasks = Annotated[

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from swarmd.cli import options
-from swarmd.cli.connection import ask
+from swarmd.cli.connection import ask, find_swarm
 from swarmd.cli.errors import ExitCode
 from swarmd.cli.output import Cell, Column, message_data, print_json, print_line, print_table
 from swarmd.cli.text import count_of, one_line
@@ -35,7 +35,7 @@ def tick(
         from swarmd._pb.swarm.v1 import batch_pb2
 
         view = batch_pb2.BATCH_VIEW_FULL if full else batch_pb2.BATCH_VIEW_BASIC
-        return await client.tick(swarm, timeout=timeout, max_batches=max_batches, view=view)
+        return await client.tick(await find_swarm(client, swarm), timeout=timeout, max_batches=max_batches, view=view)
 
     answer = ask(daemon, once)
     if json_output:
@@ -95,7 +95,7 @@ def has_work(
     """Say whether a tick would queue something: exit code 0 if it would, 1 if not."""
 
     async def look(client: "ProtocolClient") -> "scheduler_service_pb2.HasWorkResponse":
-        return await client.has_work(swarm, wait=wait)
+        return await client.has_work(await find_swarm(client, swarm), wait=wait)
 
     answer = ask(daemon, look)
     if json_output:

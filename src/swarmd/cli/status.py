@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from swarmd.cli import options
-from swarmd.cli.connection import ask
+from swarmd.cli.connection import ask, find_swarm
 from swarmd.cli.output import Cell, Column, message_data, print_fields, print_json, print_line, print_table
 from swarmd.cli.statuses import policy_name, state_cell
 from swarmd.cli.text import count_of, local_time, took
@@ -31,7 +31,7 @@ COUNTS = (
 @options.reaching_daemon
 def status(
     swarm: Annotated[
-        str | None, typer.Argument(metavar="[SWARM]", help="The swarm's id. Without it: all swarms.")
+        str | None, typer.Argument(metavar="[SWARM]", help="The swarm's id or name. Without it: all swarms.")
     ] = None,
     arrays: Annotated[int, typer.Option("--arrays", metavar="N", min=0, help="Show at most so many arrays.")] = 50,
     daemon: options.Daemon = options.ANYWHERE,
@@ -43,7 +43,7 @@ def status(
         return
 
     async def get(client: "ProtocolClient") -> "swarm_pb2.Swarm":
-        return await client.get_swarm(swarm, full=True)
+        return await client.get_swarm(await find_swarm(client, swarm), full=True)
 
     found = ask(daemon, get)
     if json_output:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from swarmd.cli import options
-from swarmd.cli.connection import ask, find_arrays, find_task, status_values, swarm_and_task
+from swarmd.cli.connection import ask, find_arrays, find_swarm, find_task, status_values, swarm_and_task
 from swarmd.cli.output import (
     Cell,
     Column,
@@ -51,10 +51,11 @@ def tasks(
     wanted = status_values(statuses)
 
     async def get(client: "ProtocolClient") -> "tuple[list[task_pb2.Task], bool]":
-        array_ids = await find_arrays(client, swarm, arrays or [])
+        swarm_id = await find_swarm(client, swarm)
+        array_ids = await find_arrays(client, swarm_id, arrays or [])
         page_size = min(limit + 1, LARGEST_PAGE) if limit else LARGEST_PAGE
         found: list[task_pb2.Task] = []
-        async for task in client.list_tasks(swarm, statuses=wanted, array_ids=array_ids, page_size=page_size):
+        async for task in client.list_tasks(swarm_id, statuses=wanted, array_ids=array_ids, page_size=page_size):
             if limit and len(found) == limit:
                 return found, True
             if json_output:
@@ -99,7 +100,8 @@ def explain(
     swarm, task = swarm_and_task(words)
 
     async def get(client: "ProtocolClient") -> "swarm_service_pb2.ExplainTaskResponse":
-        return await client.explain_task(swarm, await find_task(client, swarm, task))
+        swarm_id = await find_swarm(client, swarm)
+        return await client.explain_task(swarm_id, await find_task(client, swarm_id, task))
 
     answer = ask(daemon, get)
     if json_output:

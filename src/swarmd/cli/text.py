@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 _COLOUR = re.compile(r"(\x1b\[[0-9;:]*m)")
@@ -97,7 +98,7 @@ def local_time(seconds: float, *, date: bool = True) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S" if date else "%H:%M:%S")
 
 
-def some_of(ids: list[int], most: int = 10) -> str:
+def some_of(ids: Sequence[object], most: int = 10) -> str:
     """`1, 2, 3`, and how many more there are."""
     shown = ", ".join(map(str, ids[:most]))
     return f"{shown}, … and {len(ids) - most:,} more" if len(ids) > most else shown

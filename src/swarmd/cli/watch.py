@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from swarmd.cli import options
-from swarmd.cli.connection import ask
+from swarmd.cli.connection import ask, find_swarm
 from swarmd.cli.errors import ExitCode
 from swarmd.cli.output import message_data, print_json_line, print_line
 from swarmd.cli.status import run_status_name, tasks_sentence
@@ -44,7 +44,7 @@ def watch(
 
         follower = Follower(
             client,
-            swarm_id=swarm,
+            swarm_id=await find_swarm(client, swarm),
             after_revision=after_revision,
             until_finished=not forever,
             progress_interval=progress,

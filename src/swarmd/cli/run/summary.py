@@ -1,6 +1,7 @@
 """What `swarmd run` says at the end: how it went, array by array, and which tasks failed and why."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swarmd._pb.swarm.v1 import swarm_pb2
@@ -118,9 +119,12 @@ def _print_failed(report: "Report") -> None:
 
 
 def err_path(report: "Report", task: "task_pb2.Task") -> str:
-    """Where the last error output of a task is; empty when the gateway keeps none here."""
+    """Where the last error output of a task is; empty when the gateway keeps none here, or the task never began."""
     where = report.swarm.log_directory
-    return str(output_path(where, task.array_id, task.task_id, task.attempt, err=True)) if where else ""
+    if not where:
+        return ""
+    path = output_path(where, task.array_id, task.task_id, task.attempt, err=True)
+    return str(path) if path.exists() or not Path(where).parent.is_dir() else ""
 
 
 def _print_detached(report: "Report") -> None:
