@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from swarmd import Scheduler, SwarmState
+from swarmd import refusals as remembered
 from swarmd.core.batch import Batch
 from swarmd.core.status import Code
 from swarmd.gateways.contract import (
@@ -16,6 +17,7 @@ from swarmd.gateways.contract import (
     QueueOutcome,
     Refusal,
 )
+from swarmd.refusals import Refusals, StandingRefusal
 from tests.core.builders import a_swarm, a_task, code_of, is_ready, only, ready_order, statuses, tell, well
 from tests.host.engine import Answer, Engine, Gate, raising, refusing, settled
 from tests.ticking import LONG, many_arrays, quick_asking, ticked  # noqa: F401 - a fixture
@@ -52,6 +54,49 @@ async def test_what_was_refused_is_not_offered_again_in_the_same_tick_and_others
     assert ready_order(state) == [1, 2, 3]
     await ticked(Scheduler(engine, state), state)
     assert engine.offered[2:] == [[1, 2]], "the next tick offers it again"
+
+
+async def test_what_an_engine_refuses_is_remembered_until_it_takes_it():
+    state, now, answers = a_swarm(4), [100.0], {"1": "no room", "2": "still none"}
+
+    async def moody(batch: Batch) -> Answer:
+        if answers:
+            raise BatchRefusedError(answers.pop(min(answers)))
+        return None
+
+    scheduler = Scheduler(Engine(moody), state, clock=lambda: now[0])
+    assert scheduler.refusals.all() == []
+    await ticked(scheduler, state)
+    now[0] = 105.0
+    await ticked(scheduler, state)
+    [standing] = scheduler.refusals.all()
+    assert standing == StandingRefusal(1, 1, "still none", 2, 100.0, 105.0)
+    assert scheduler.refusals.of(1, 1) is standing
+    assert scheduler.refusals.of(1, 2) is None
+    await ticked(scheduler, state)
+    assert scheduler.refusals.all() == []
+
+
+async def test_a_batch_that_comes_back_in_part_is_refused_and_one_of_another_array_is_not():
+    state = a_swarm(
+        [a_task(number, array=number) for number in (1, 2)] + [a_task(3, array=1)], arrays={1: None, 2: None}
+    )
+    scheduler = Scheduler(Engine(refusing(3, why="too large")), state)
+    await ticked(scheduler, state)
+    assert [(each.array_id, each.reason) for each in scheduler.refusals.all()] == [(1, "too large")]
+
+
+def test_the_oldest_of_very_many_refusals_are_forgotten(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(remembered, "MOST", 3)
+    state, refusals = (
+        a_swarm([a_task(number, array=number) for number in range(1, 6)], arrays=dict.fromkeys(range(1, 6))),
+        Refusals(),
+    )
+    batches = list(iter(lambda: state.take_batch(1), None))
+    for batch in (*batches, batches[2]):
+        refusals.note(batch, "no")
+    assert [each.array_id for each in refusals.all()] == [3, 5, 4]
+    assert refusals.all()[0].times == 2
 
 
 async def test_a_part_of_a_batch_is_refused():

@@ -28,6 +28,7 @@ from swarmd.gateways.contract import (
 )
 from swarmd.observing.subject import BATCH
 from swarmd.outcomes import Decision, Outcomes, TickUpdate, all_taken, decision_of, described, outcome_of, shortened
+from swarmd.refusals import Refusals
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,8 @@ class Scheduler:
         self._asking: set[asyncio.Task[None]] = set()
         self._late = Outcomes()
         self._is_closing = False
+        self.refusals = Refusals(clock)
+        """What the engine refuses just now."""
 
     @property
     def max_concurrently_running(self) -> int:
@@ -266,6 +269,10 @@ class Scheduler:
     async def _decided(self, batch: Batch, run: "_Run", decision: "Decision") -> None:
         """The engine decided: its word becomes an update, and what it did not take comes back."""
         outcome, coming_back = decision
+        if coming_back:
+            self.refusals.note(batch, outcome.results[-1].error)
+        else:
+            self.refusals.took(batch)
         statuses = TaskStatuses(list(outcome.groups))
         if coming_back and not run.takes_no_more:
             run.refused.append((batch, coming_back))

@@ -9,7 +9,7 @@ from swarmd.cli import options
 from swarmd.cli.connection import ask, find_swarm
 from swarmd.cli.output import Cell, Column, message_data, print_fields, print_json, print_line, print_table
 from swarmd.cli.statuses import policy_name, state_cell
-from swarmd.cli.text import count_of, local_time, took
+from swarmd.cli.text import count_of, first_lines, local_time, one_line, took
 
 if TYPE_CHECKING:
     from swarmd._pb.swarm.v1 import array_pb2, state_pb2, swarm_pb2
@@ -103,6 +103,7 @@ def count_cell(number: int, style: str = "") -> Cell:
 def print_swarm(swarm: "swarm_pb2.Swarm", most_arrays: int) -> None:
     """One swarm for people."""
     print_fields(_fields(swarm))
+    _print_refusals(swarm)
     _print_open_batches(swarm)
     if not swarm.arrays:
         return
@@ -127,6 +128,7 @@ def _fields(swarm: "swarm_pb2.Swarm") -> dict[str, str | Cell]:
         "run status": run_status_name(swarm.workflow_run_status),
         "tasks": tasks_sentence(counts),
         "blocked": Cell(blocked, "red"),
+        "engine": Cell(one_line(swarm.engine_trouble), "yellow"),
         "in doubt": Cell(count_of(counts.in_doubt, "task") if counts.in_doubt else "", "yellow"),
         "limit": f"{swarm.max_concurrently_running:,} at once",
         "gateway": " ".join([swarm.gateway, *(f"{key}={value}" for key, value in swarm.gateway_options.items())]),
@@ -137,6 +139,30 @@ def _fields(swarm: "swarm_pb2.Swarm") -> dict[str, str | Cell]:
         "directory": swarm.working_directory,
         "output": swarm.log_directory,
     }
+
+
+def _print_refusals(swarm: "swarm_pb2.Swarm") -> None:
+    """What the engine does not take."""
+    if not swarm.refusals:
+        return
+    print_line()
+    names = {array.array_id: array.name for array in swarm.arrays}
+    columns = [
+        Column("refused array", style="bold"),
+        Column("times", numeric=True),
+        Column("since"),
+        Column("", wide=True),
+    ]
+    rows: list[list[str | Cell]] = [
+        [
+            names.get(each.array_id) or str(each.array_id),
+            f"{each.times:,}",
+            local_time(each.since_time.seconds),
+            Cell(first_lines(each.reason), "yellow"),
+        ]
+        for each in swarm.refusals
+    ]
+    print_table(columns, rows)
 
 
 def _print_open_batches(swarm: "swarm_pb2.Swarm") -> None:

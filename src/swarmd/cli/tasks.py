@@ -120,7 +120,7 @@ def _print_explanation(answer: "swarm_service_pb2.ExplainTaskResponse") -> None:
             "name": task.name,
             "array": str(task.array_id),
             "status": task_status_cell(task.status),
-            "attempts": f"{task.attempt} queued, {task.failed_attempts} failed, {task.max_attempts} allowed to fail",
+            "attempts": f"{task.attempt} offered, {task.failed_attempts} failed, {task.max_attempts} allowed to fail",
             "batch": answer.batch_id,
             "asked for": _resources(answer.attempts[-1]) if answer.attempts else "",
             "upstreams": some_of(list(task.upstream_task_ids)),

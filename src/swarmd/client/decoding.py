@@ -97,7 +97,21 @@ def swarm_status(message: swarm_pb2.Swarm) -> values.SwarmStatus:
         sync_time=time(message.sync_time),
         in_memory=message.in_memory,
         log_directory=message.log_directory,
+        engine_trouble=message.engine_trouble,
+        refusals=tuple(standing_refusal(each) for each in message.refusals),
         arrays=arrays,
+    )
+
+
+def standing_refusal(message: swarm_pb2.StandingRefusal) -> values.StandingRefusal:
+    """What the engine refuses of an array."""
+    return values.StandingRefusal(
+        message.array_id,
+        message.task_resources_id,
+        message.reason,
+        message.times,
+        time(message.since_time),
+        time(message.latest_time),
     )
 
 

@@ -63,6 +63,22 @@ class ArrayStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class StandingRefusal:
+    """The last batches of an array with the same resources came back from the engine, wholly or in part."""
+
+    array_id: int
+    task_resources_id: int
+    reason: str
+    """The engine's last words."""
+    times: int
+    """How often in a row."""
+    since: datetime | None
+    """When the first of these batches came back."""
+    latest: datetime | None
+    """When the last did."""
+
+
+@dataclass(frozen=True, slots=True)
 class SwarmStatus:
     """A swarm, and how it stands."""
 
@@ -91,6 +107,10 @@ class SwarmStatus:
     gateway_options: Mapping[str, str] = field(default_factory=dict)
     scheduling_policy: SchedulingPolicy = SchedulingPolicy.FIRST_COME_FIRST_SERVED
     """In which order its ready tasks of the same priority go."""
+    engine_trouble: str = ""
+    """What is the matter with its engine just now; empty when nothing is known to be."""
+    refusals: tuple[StandingRefusal, ...] = ()
+    """Arrays with ready tasks that the engine refuses to take just now, the newest refusal first, at most 20."""
     arrays: Mapping[str, ArrayStatus] = field(default_factory=dict)
     """By name, where it was asked for; arrays without a name of their own are under their id."""
 

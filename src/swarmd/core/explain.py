@@ -36,6 +36,7 @@ class ObstacleKind(Enum):
     ACTIVE = auto()
     FINAL = auto()
     WAITING_FOR_TICK = auto()
+    REFUSED = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,23 @@ class Explanation:
     resources: list[TaskResources | None]
     """What each of the attempts asked for; None: nobody kept it."""
     batch_id: str = ""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the task waits for no other task."""
+        waits = any(each.kind is ObstacleKind.WAITING_FOR_UPSTREAMS for each in self.obstacles)
+        return self.task.status is TaskStatus.REGISTERED and not waits
+
+    def refused(self, message: str) -> "Explanation":
+        """The same of a ready task whose array and resources the engine refuses, as this message says."""
+        places = (place for place, each in enumerate(self.obstacles) if each.kind in _LESS_THAN_REFUSED)
+        place = next(places, len(self.obstacles))
+        others = [each for each in self.obstacles if each.kind is not ObstacleKind.WAITING_FOR_TICK]
+        obstacles = [*others[:place], Obstacle(ObstacleKind.REFUSED, message), *others[place:]]
+        return replace(self, summary=obstacles[0].message, obstacles=obstacles)
+
+
+_LESS_THAN_REFUSED = (ObstacleKind.QUEUE_POSITION, ObstacleKind.WAITING_FOR_TICK)
 
 
 def explain(state: "SwarmState", row: int, *, autopilot: bool) -> Explanation:

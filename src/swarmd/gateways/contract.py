@@ -126,6 +126,14 @@ class ServerGateway(ABC):
         """
         return ""
 
+    def swarm_trouble(self, swarm_id: str) -> str:
+        """What is the matter with the engine of a swarm just now, in words; empty when nothing is known to be.
+
+        Answered at once, from what is known: it is shown with the swarm.
+        """
+        del swarm_id
+        return ""
+
     async def start(self, report: Report) -> None:
         """Begin. News goes to `report` from now until `close`."""
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 
 from swarmd.core.change import Change
@@ -13,6 +15,7 @@ from swarmd.core.swarm import Swarm
 from swarmd.gateways.contract import ServerGateway, SwarmInfo
 from swarmd.journal.faults import reach
 from swarmd.loggers import get_logger
+from swarmd.refusals import Refusals, StandingRefusal
 
 log = get_logger("swarmd.engine")
 
@@ -89,7 +92,27 @@ class EngineSide:
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
-    def standing(self, found: Explanation) -> str:
+    def explained(self, found: Explanation, refusals: Refusals) -> Explanation:
+        """The same with what the engine says of the task, or said when it refused to take it."""
+        refusal = refusals.of(found.task.array_id, found.task.task_resources_id)
+        if refusal is not None and found.is_ready:
+            return found.refused(_refused_in_words(refusal, autopilot=self._swarm.autopilot))
+        standing = self._standing(found)
+        if not standing:
+            return found
+        first, *others = found.obstacles
+        obstacle = replace(first, message=f"{first.message} {standing}")
+        return replace(found, summary=obstacle.message, obstacles=[obstacle, *others])
+
+    def trouble(self) -> str:
+        """What is the matter with the engine just now; empty when nothing is, as far as the gateway knows."""
+        try:
+            return self._gateway.swarm_trouble(self._swarm_id).strip() if self._is_added else ""
+        except Exception:
+            log.exception("the gateway cannot say how its engine is", swarm=self._swarm_id)
+            return ""
+
+    def _standing(self, found: Explanation) -> str:
         """What the engine says of a task that it has, as a sentence; empty when it has it not, or says nothing."""
         obstacle = found.obstacles[0].kind if found.obstacles else None
         if obstacle not in (ObstacleKind.ACTIVE, ObstacleKind.IN_DOUBT):
@@ -172,3 +195,11 @@ class EngineSide:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
+
+
+def _refused_in_words(refusal: StandingRefusal, *, autopilot: bool) -> str:
+    words = refusal.reason.strip().rstrip(".")
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(refusal.since))
+    often = "" if refusal.times == 1 else f", {refusal.times} times in a row since {since}"
+    again = "by itself" if autopilot else "with the next Tick"
+    return f"It is ready, but the engine refuses it{often}: {words}. It is offered again {again}."

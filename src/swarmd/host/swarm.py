@@ -6,7 +6,7 @@ import gc
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -47,6 +47,7 @@ from swarmd.journal.faults import reach
 from swarmd.loggers import get_logger
 from swarmd.observing.observer import UNOBSERVED, Observer
 from swarmd.outcomes import TickUpdate
+from swarmd.refusals import StandingRefusal
 from swarmd.scheduler import DEFAULT_IN_FLIGHT, Scheduler
 
 log = get_logger("swarmd.swarm")
@@ -318,13 +319,12 @@ class HostedSwarm:
 
     def explain(self, task_id: int) -> Explanation:
         """Why a task is not running, with what the engine says of it. Raises NotFoundError."""
-        found = self.state.explain(task_id, autopilot=self.autopilot)
-        standing = self.engine.standing(found)
-        if not standing:
-            return found
-        first, *others = found.obstacles
-        obstacle = replace(first, message=f"{first.message} {standing}")
-        return replace(found, summary=obstacle.message, obstacles=[obstacle, *others])
+        return self.engine.explained(self.state.explain(task_id, autopilot=self.autopilot), self.scheduler.refusals)
+
+    def refusals(self) -> list[StandingRefusal]:
+        """What the engine refuses just now, of arrays that have ready tasks; the newest first."""
+        ids, queue = self.state.table.array_ids, self.state.table.queue
+        return [each for each in self.scheduler.refusals.all() if queue.live_of(ids.find_one(each.array_id))]
 
     # -- scheduling ------------------------------------------------------------------------------------------------
 

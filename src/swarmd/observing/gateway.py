@@ -33,6 +33,9 @@ class ObservedGateway(ServerGateway):
     async def obstacle(self) -> str:
         return await self._gateway.obstacle()
 
+    def swarm_trouble(self, swarm_id: str) -> str:
+        return self._gateway.swarm_trouble(swarm_id)
+
     async def start(self, report: Report) -> None:
         await self._gateway.start(report)
 

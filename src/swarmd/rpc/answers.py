@@ -17,6 +17,7 @@ from swarmd.wire.names import OBSTACLE_TO_PB, OUTCOME_TO_PB, POLICY_TO_PB, RUN_S
 
 ARRAYS_AT_ONCE = 500
 MOST_OPEN_BATCHES = 100
+MOST_REFUSALS = 20
 FULL = swarm_pb2.SWARM_VIEW_FULL
 
 
@@ -29,6 +30,8 @@ async def swarm(hosted: HostedSwarm, view: int = 0) -> swarm_pb2.Swarm:
     message.outcome = OUTCOME_TO_PB[state.outcome]
     message.blocked_count = state.blocked_count
     message.held_reason = state.held_reason
+    message.engine_trouble = hosted.engine.trouble()
+    _add_refusals(message, hosted)
     if state.sync_time is not None:
         message.sync_time.FromDatetime(state.sync_time)
     if view == FULL:
@@ -42,6 +45,18 @@ async def swarm(hosted: HostedSwarm, view: int = 0) -> swarm_pb2.Swarm:
                 await asyncio.sleep(0)
         _add_open_batches(message, hosted)
     return message
+
+
+def _add_refusals(message: swarm_pb2.Swarm, hosted: HostedSwarm) -> None:
+    for known in hosted.refusals()[:MOST_REFUSALS]:
+        message.refusals.add(
+            array_id=known.array_id,
+            task_resources_id=known.task_resources_id,
+            reason=known.reason,
+            times=known.times,
+            since_time=to_proto.timestamp(known.since),
+            latest_time=to_proto.timestamp(known.latest),
+        )
 
 
 def _add_open_batches(message: swarm_pb2.Swarm, hosted: HostedSwarm) -> None:

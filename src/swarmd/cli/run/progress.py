@@ -116,6 +116,15 @@ def _interest(array: Tally) -> tuple[bool, bool, bool, int]:
 def _notice(swarm: "swarm_pb2.Swarm") -> str:
     if swarm.held_reason and not swarm.outcome > 1:
         return swarm.held_reason
+    if swarm.outcome > 1:
+        return ""
+    if swarm.engine_trouble:
+        return swarm.engine_trouble
+    if swarm.refusals:
+        names = {array.array_id: array.name for array in swarm.arrays}
+        refused = swarm.refusals[0]
+        name = names.get(refused.array_id) or f"array {refused.array_id}"
+        return f"the engine takes no tasks of {name}: {refused.reason}"
     if swarm.task_counts.in_doubt:
         return f"{swarm.task_counts.in_doubt:,} tasks are in doubt: the engine has not said whether it took them"
     return ""

@@ -276,6 +276,10 @@ class Engine:
 
     # -- for people --------------------------------------------------------------------------------------------------
 
+    def trouble(self) -> str:
+        """Why nothing is heard of it; empty while it is heard."""
+        return self.unreachable() if self.watcher.trouble else ""
+
     def unreachable(self) -> str:
         """That it cannot be reached, since when and why."""
         watcher = self.watcher

@@ -207,6 +207,10 @@ class RemoteGateway(ServerGateway):
 
     # -- for people --------------------------------------------------------------------------------------------------
 
+    def swarm_trouble(self, swarm_id: str) -> str:
+        swarm = self._swarms.get(swarm_id)
+        return "" if swarm is None else swarm.engine.trouble()
+
     def standing(self, swarm_id: str, task_id: int, attempt: int) -> str:
         swarm = self._swarms.get(swarm_id)
         return "" if swarm is None else swarm.engine.standing(swarm, task_id, attempt)

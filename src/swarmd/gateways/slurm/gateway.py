@@ -81,6 +81,9 @@ class SlurmGateway(ServerGateway):
     async def obstacle(self) -> str:
         return (await self._site.presence()).obstacle
 
+    def swarm_trouble(self, swarm_id: str) -> str:
+        return self._tracker.trouble if swarm_id in self._swarms else ""
+
     async def start(self, report: Report) -> None:
         self._report = report
         self._conclusions.over = self._over

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import pwd
+import time
 from collections.abc import Mapping
 
 from swarmd.core.status import TaskStatus
@@ -63,6 +64,8 @@ class Tracker:
         self._looking: asyncio.Task[None] | None = None
         self._pause = options.poll_min
         self._warned_at = float("-inf")
+        self.trouble = ""
+        """Why nothing is known of the queue just now; empty while Slurm answers."""
 
     # -- what others tell it ---------------------------------------------------------------------------------------
 
@@ -176,8 +179,9 @@ class Tracker:
         answer = await self._programs.call("squeue", *list_arguments(_user(), self._names()))
         if not answer.is_good:
             self._new |= new
-            self._warn(answer.why)
+            self._is_silent(answer.why)
             return False
+        self.trouble = ""
         listing = await asyncio.to_thread(read_listing, answer.out, self._lines, list(self._elements))
         self._lines = listing.lines
         try:
@@ -195,7 +199,10 @@ class Tracker:
         names = {element.batch.batch_id for element in elements} | self._sought.keys()
         return [] if "" in names else sorted(names)
 
-    def _warn(self, why: str) -> None:
+    def _is_silent(self, why: str) -> None:
+        if not self.trouble:
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            self.trouble = f"Slurm does not say what is in its queue since {since}: {why}"
         now = asyncio.get_running_loop().time()
         if now - self._warned_at > WARNING_SECONDS:
             log.warning("Slurm does not say what is in its queue; it is asked again: %s", why)

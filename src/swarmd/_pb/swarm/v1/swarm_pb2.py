@@ -27,7 +27,7 @@ from swarmd._pb.swarm.v1 import array_pb2 as swarm_dot_v1_dot_array__pb2
 from swarmd._pb.swarm.v1 import state_pb2 as swarm_dot_v1_dot_state__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14swarm/v1/swarm.proto\x12\x08swarm.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14swarm/v1/array.proto\x1a\x14swarm/v1/state.proto\"\xa8\x07\n\x05Swarm\x12\x10\n\x08swarm_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12%\n\x18max_concurrently_running\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06paused\x18\x04 \x01(\x08\x12\x11\n\tautopilot\x18\x05 \x01(\x08\x12\x11\n\tfail_fast\x18\x06 \x01(\x08\x12\x0f\n\x07gateway\x18\x07 \x01(\t\x12\x38\n\x13workflow_run_status\x18\x08 \x01(\x0e\x32\x1b.swarm.v1.WorkflowRunStatus\x12\x19\n\x11working_directory\x18\t \x01(\t\x12\x35\n\x0b\x65nvironment\x18\n \x03(\x0b\x32 .swarm.v1.Swarm.EnvironmentEntry\x12\x10\n\x08revision\x18\x0b \x01(\x03\x12)\n\x0btask_counts\x18\x0c \x01(\x0b\x32\x14.swarm.v1.TaskCounts\x12\'\n\x07outcome\x18\r \x01(\x0e\x32\x16.swarm.v1.SwarmOutcome\x12\x15\n\rblocked_count\x18\x0e \x01(\x05\x12\x13\n\x0bheld_reason\x18\x0f \x01(\t\x12/\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tsync_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tin_memory\x18\x12 \x01(\x08\x12\x1f\n\x06\x61rrays\x18\x13 \x03(\x0b\x32\x0f.swarm.v1.Array\x12\x15\n\rlog_directory\x18\x14 \x01(\t\x12)\n\x0copen_batches\x18\x15 \x03(\x0b\x32\x13.swarm.v1.OpenBatch\x12\x18\n\x10open_batch_count\x18\x16 \x01(\x05\x12<\n\x0fgateway_options\x18\x17 \x03(\x0b\x32#.swarm.v1.Swarm.GatewayOptionsEntry\x12\x35\n\x11scheduling_policy\x18\x18 \x01(\x0e\x32\x1a.swarm.v1.SchedulingPolicy\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x35\n\x13GatewayOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x1b\n\x19_max_concurrently_running\"\xa2\x02\n\tOpenBatch\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12\x10\n\x08\x61rray_id\x18\x02 \x01(\x03\x12\x12\n\ntask_count\x18\x03 \x01(\x05\x12(\n\x05state\x18\x04 \x01(\x0e\x32\x19.swarm.v1.OpenBatch.State\x12-\n\ttake_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\"`\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12STATE_BEING_QUEUED\x10\x01\x12\x12\n\x0eSTATE_IN_DOUBT\x10\x02\x12\x14\n\x10STATE_HANDED_OUT\x10\x03\"B\n\rSetAsideSwarm\x12\x10\n\x08swarm_id\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0e\n\x06remedy\x18\x03 \x01(\t*|\n\x0cSwarmOutcome\x12\x1d\n\x19SWARM_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n\x18SWARM_OUTCOME_UNFINISHED\x10\x01\x12\x16\n\x12SWARM_OUTCOME_DONE\x10\x02\x12\x17\n\x13SWARM_OUTCOME_ERROR\x10\x03*\xb0\x01\n\x10SchedulingPolicy\x12!\n\x1dSCHEDULING_POLICY_UNSPECIFIED\x10\x00\x12-\n)SCHEDULING_POLICY_FIRST_COME_FIRST_SERVED\x10\x01\x12(\n$SCHEDULING_POLICY_LONGEST_PATH_FIRST\x10\x02\x12 \n\x1cSCHEDULING_POLICY_FAIR_SHARE\x10\x03*R\n\tSwarmView\x12\x1a\n\x16SWARM_VIEW_UNSPECIFIED\x10\x00\x12\x14\n\x10SWARM_VIEW_BASIC\x10\x01\x12\x13\n\x0fSWARM_VIEW_FULL\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14swarm/v1/swarm.proto\x12\x08swarm.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14swarm/v1/array.proto\x1a\x14swarm/v1/state.proto\"\xed\x07\n\x05Swarm\x12\x10\n\x08swarm_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12%\n\x18max_concurrently_running\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06paused\x18\x04 \x01(\x08\x12\x11\n\tautopilot\x18\x05 \x01(\x08\x12\x11\n\tfail_fast\x18\x06 \x01(\x08\x12\x0f\n\x07gateway\x18\x07 \x01(\t\x12\x38\n\x13workflow_run_status\x18\x08 \x01(\x0e\x32\x1b.swarm.v1.WorkflowRunStatus\x12\x19\n\x11working_directory\x18\t \x01(\t\x12\x35\n\x0b\x65nvironment\x18\n \x03(\x0b\x32 .swarm.v1.Swarm.EnvironmentEntry\x12\x10\n\x08revision\x18\x0b \x01(\x03\x12)\n\x0btask_counts\x18\x0c \x01(\x0b\x32\x14.swarm.v1.TaskCounts\x12\'\n\x07outcome\x18\r \x01(\x0e\x32\x16.swarm.v1.SwarmOutcome\x12\x15\n\rblocked_count\x18\x0e \x01(\x05\x12\x13\n\x0bheld_reason\x18\x0f \x01(\t\x12/\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tsync_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tin_memory\x18\x12 \x01(\x08\x12\x1f\n\x06\x61rrays\x18\x13 \x03(\x0b\x32\x0f.swarm.v1.Array\x12\x15\n\rlog_directory\x18\x14 \x01(\t\x12)\n\x0copen_batches\x18\x15 \x03(\x0b\x32\x13.swarm.v1.OpenBatch\x12\x18\n\x10open_batch_count\x18\x16 \x01(\x05\x12<\n\x0fgateway_options\x18\x17 \x03(\x0b\x32#.swarm.v1.Swarm.GatewayOptionsEntry\x12\x35\n\x11scheduling_policy\x18\x18 \x01(\x0e\x32\x1a.swarm.v1.SchedulingPolicy\x12\x16\n\x0e\x65ngine_trouble\x18\x19 \x01(\t\x12+\n\x08refusals\x18\x1a \x03(\x0b\x32\x19.swarm.v1.StandingRefusal\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x35\n\x13GatewayOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x1b\n\x19_max_concurrently_running\"\xbe\x01\n\x0fStandingRefusal\x12\x10\n\x08\x61rray_id\x18\x01 \x01(\x03\x12\x19\n\x11task_resources_id\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05times\x18\x04 \x01(\x05\x12.\n\nsince_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0blatest_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa2\x02\n\tOpenBatch\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12\x10\n\x08\x61rray_id\x18\x02 \x01(\x03\x12\x12\n\ntask_count\x18\x03 \x01(\x05\x12(\n\x05state\x18\x04 \x01(\x0e\x32\x19.swarm.v1.OpenBatch.State\x12-\n\ttake_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\"`\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12STATE_BEING_QUEUED\x10\x01\x12\x12\n\x0eSTATE_IN_DOUBT\x10\x02\x12\x14\n\x10STATE_HANDED_OUT\x10\x03\"B\n\rSetAsideSwarm\x12\x10\n\x08swarm_id\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0e\n\x06remedy\x18\x03 \x01(\t*|\n\x0cSwarmOutcome\x12\x1d\n\x19SWARM_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n\x18SWARM_OUTCOME_UNFINISHED\x10\x01\x12\x16\n\x12SWARM_OUTCOME_DONE\x10\x02\x12\x17\n\x13SWARM_OUTCOME_ERROR\x10\x03*\xb0\x01\n\x10SchedulingPolicy\x12!\n\x1dSCHEDULING_POLICY_UNSPECIFIED\x10\x00\x12-\n)SCHEDULING_POLICY_FIRST_COME_FIRST_SERVED\x10\x01\x12(\n$SCHEDULING_POLICY_LONGEST_PATH_FIRST\x10\x02\x12 \n\x1cSCHEDULING_POLICY_FAIR_SHARE\x10\x03*R\n\tSwarmView\x12\x1a\n\x16SWARM_VIEW_UNSPECIFIED\x10\x00\x12\x14\n\x10SWARM_VIEW_BASIC\x10\x01\x12\x13\n\x0fSWARM_VIEW_FULL\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,22 +38,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SWARM_ENVIRONMENTENTRY']._serialized_options = b'8\001'
   _globals['_SWARM_GATEWAYOPTIONSENTRY']._loaded_options = None
   _globals['_SWARM_GATEWAYOPTIONSENTRY']._serialized_options = b'8\001'
-  _globals['_SWARMOUTCOME']._serialized_start=1411
-  _globals['_SWARMOUTCOME']._serialized_end=1535
-  _globals['_SCHEDULINGPOLICY']._serialized_start=1538
-  _globals['_SCHEDULINGPOLICY']._serialized_end=1714
-  _globals['_SWARMVIEW']._serialized_start=1716
-  _globals['_SWARMVIEW']._serialized_end=1798
+  _globals['_SWARMOUTCOME']._serialized_start=1673
+  _globals['_SWARMOUTCOME']._serialized_end=1797
+  _globals['_SCHEDULINGPOLICY']._serialized_start=1800
+  _globals['_SCHEDULINGPOLICY']._serialized_end=1976
+  _globals['_SWARMVIEW']._serialized_start=1978
+  _globals['_SWARMVIEW']._serialized_end=2060
   _globals['_SWARM']._serialized_start=112
-  _globals['_SWARM']._serialized_end=1048
-  _globals['_SWARM_ENVIRONMENTENTRY']._serialized_start=914
-  _globals['_SWARM_ENVIRONMENTENTRY']._serialized_end=964
-  _globals['_SWARM_GATEWAYOPTIONSENTRY']._serialized_start=966
-  _globals['_SWARM_GATEWAYOPTIONSENTRY']._serialized_end=1019
-  _globals['_OPENBATCH']._serialized_start=1051
-  _globals['_OPENBATCH']._serialized_end=1341
-  _globals['_OPENBATCH_STATE']._serialized_start=1245
-  _globals['_OPENBATCH_STATE']._serialized_end=1341
-  _globals['_SETASIDESWARM']._serialized_start=1343
-  _globals['_SETASIDESWARM']._serialized_end=1409
+  _globals['_SWARM']._serialized_end=1117
+  _globals['_SWARM_ENVIRONMENTENTRY']._serialized_start=983
+  _globals['_SWARM_ENVIRONMENTENTRY']._serialized_end=1033
+  _globals['_SWARM_GATEWAYOPTIONSENTRY']._serialized_start=1035
+  _globals['_SWARM_GATEWAYOPTIONSENTRY']._serialized_end=1088
+  _globals['_STANDINGREFUSAL']._serialized_start=1120
+  _globals['_STANDINGREFUSAL']._serialized_end=1310
+  _globals['_OPENBATCH']._serialized_start=1313
+  _globals['_OPENBATCH']._serialized_end=1603
+  _globals['_OPENBATCH_STATE']._serialized_start=1507
+  _globals['_OPENBATCH_STATE']._serialized_end=1603
+  _globals['_SETASIDESWARM']._serialized_start=1605
+  _globals['_SETASIDESWARM']._serialized_end=1671
 # @@protoc_insertion_point(module_scope)

@@ -44,7 +44,7 @@ SWARM_VIEW_BASIC: SwarmView
 SWARM_VIEW_FULL: SwarmView
 
 class Swarm(_message.Message):
-    __slots__ = ("swarm_id", "display_name", "max_concurrently_running", "paused", "autopilot", "fail_fast", "gateway", "workflow_run_status", "working_directory", "environment", "revision", "task_counts", "outcome", "blocked_count", "held_reason", "create_time", "sync_time", "in_memory", "arrays", "log_directory", "open_batches", "open_batch_count", "gateway_options", "scheduling_policy")
+    __slots__ = ("swarm_id", "display_name", "max_concurrently_running", "paused", "autopilot", "fail_fast", "gateway", "workflow_run_status", "working_directory", "environment", "revision", "task_counts", "outcome", "blocked_count", "held_reason", "create_time", "sync_time", "in_memory", "arrays", "log_directory", "open_batches", "open_batch_count", "gateway_options", "scheduling_policy", "engine_trouble", "refusals")
     class EnvironmentEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +83,8 @@ class Swarm(_message.Message):
     OPEN_BATCH_COUNT_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     SCHEDULING_POLICY_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_TROUBLE_FIELD_NUMBER: _ClassVar[int]
+    REFUSALS_FIELD_NUMBER: _ClassVar[int]
     swarm_id: str
     display_name: str
     max_concurrently_running: int
@@ -107,7 +109,25 @@ class Swarm(_message.Message):
     open_batch_count: int
     gateway_options: _containers.ScalarMap[str, str]
     scheduling_policy: SchedulingPolicy
-    def __init__(self, swarm_id: _Optional[str] = ..., display_name: _Optional[str] = ..., max_concurrently_running: _Optional[int] = ..., paused: _Optional[bool] = ..., autopilot: _Optional[bool] = ..., fail_fast: _Optional[bool] = ..., gateway: _Optional[str] = ..., workflow_run_status: _Optional[_Union[_state_pb2.WorkflowRunStatus, str]] = ..., working_directory: _Optional[str] = ..., environment: _Optional[_Mapping[str, str]] = ..., revision: _Optional[int] = ..., task_counts: _Optional[_Union[_state_pb2.TaskCounts, _Mapping]] = ..., outcome: _Optional[_Union[SwarmOutcome, str]] = ..., blocked_count: _Optional[int] = ..., held_reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sync_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., in_memory: _Optional[bool] = ..., arrays: _Optional[_Iterable[_Union[_array_pb2.Array, _Mapping]]] = ..., log_directory: _Optional[str] = ..., open_batches: _Optional[_Iterable[_Union[OpenBatch, _Mapping]]] = ..., open_batch_count: _Optional[int] = ..., gateway_options: _Optional[_Mapping[str, str]] = ..., scheduling_policy: _Optional[_Union[SchedulingPolicy, str]] = ...) -> None: ...
+    engine_trouble: str
+    refusals: _containers.RepeatedCompositeFieldContainer[StandingRefusal]
+    def __init__(self, swarm_id: _Optional[str] = ..., display_name: _Optional[str] = ..., max_concurrently_running: _Optional[int] = ..., paused: _Optional[bool] = ..., autopilot: _Optional[bool] = ..., fail_fast: _Optional[bool] = ..., gateway: _Optional[str] = ..., workflow_run_status: _Optional[_Union[_state_pb2.WorkflowRunStatus, str]] = ..., working_directory: _Optional[str] = ..., environment: _Optional[_Mapping[str, str]] = ..., revision: _Optional[int] = ..., task_counts: _Optional[_Union[_state_pb2.TaskCounts, _Mapping]] = ..., outcome: _Optional[_Union[SwarmOutcome, str]] = ..., blocked_count: _Optional[int] = ..., held_reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sync_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., in_memory: _Optional[bool] = ..., arrays: _Optional[_Iterable[_Union[_array_pb2.Array, _Mapping]]] = ..., log_directory: _Optional[str] = ..., open_batches: _Optional[_Iterable[_Union[OpenBatch, _Mapping]]] = ..., open_batch_count: _Optional[int] = ..., gateway_options: _Optional[_Mapping[str, str]] = ..., scheduling_policy: _Optional[_Union[SchedulingPolicy, str]] = ..., engine_trouble: _Optional[str] = ..., refusals: _Optional[_Iterable[_Union[StandingRefusal, _Mapping]]] = ...) -> None: ...
+
+class StandingRefusal(_message.Message):
+    __slots__ = ("array_id", "task_resources_id", "reason", "times", "since_time", "latest_time")
+    ARRAY_ID_FIELD_NUMBER: _ClassVar[int]
+    TASK_RESOURCES_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
+    SINCE_TIME_FIELD_NUMBER: _ClassVar[int]
+    LATEST_TIME_FIELD_NUMBER: _ClassVar[int]
+    array_id: int
+    task_resources_id: int
+    reason: str
+    times: int
+    since_time: _timestamp_pb2.Timestamp
+    latest_time: _timestamp_pb2.Timestamp
+    def __init__(self, array_id: _Optional[int] = ..., task_resources_id: _Optional[int] = ..., reason: _Optional[str] = ..., times: _Optional[int] = ..., since_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., latest_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class OpenBatch(_message.Message):
     __slots__ = ("batch_id", "array_id", "task_count", "state", "take_time", "request_id", "reason")

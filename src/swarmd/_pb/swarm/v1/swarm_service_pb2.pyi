@@ -192,6 +192,7 @@ class Obstacle(_message.Message):
         KIND_ACTIVE: _ClassVar[Obstacle.Kind]
         KIND_FINAL: _ClassVar[Obstacle.Kind]
         KIND_WAITING_FOR_TICK: _ClassVar[Obstacle.Kind]
+        KIND_REFUSED: _ClassVar[Obstacle.Kind]
     KIND_UNSPECIFIED: Obstacle.Kind
     KIND_WAITING_FOR_UPSTREAMS: Obstacle.Kind
     KIND_BLOCKED_BY_FAILURE: Obstacle.Kind
@@ -206,6 +207,7 @@ class Obstacle(_message.Message):
     KIND_ACTIVE: Obstacle.Kind
     KIND_FINAL: Obstacle.Kind
     KIND_WAITING_FOR_TICK: Obstacle.Kind
+    KIND_REFUSED: Obstacle.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     TASK_IDS_FIELD_NUMBER: _ClassVar[int]
