@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from swarmd.client import Swarm
 from swarmd.client.blocking import SwarmClient
 from tests.daemon import private_environment, running, short_home, until
 from tests.gateways.installing import install
@@ -125,3 +126,18 @@ def test_an_array_that_the_engine_refuses_is_named_and_why(home: Path, tmp_path:
             assert swarm.status().refusals == ()
             assert [each.kind for each in swarm.explain(5).obstacles] == ["FINAL"]
         assert process.wait(timeout=PATIENCE) == 0
+
+
+def test_what_waits_at_the_engine_while_nothing_runs_is_explained(home: Path):
+    (home / "study.yaml").write_text('name: study\narrays:\n  only: {command: "true"}\n')
+    with running("--local-cores", "1", home=home) as daemon, SwarmClient(daemon.address) as client:
+        other = Swarm("other", autopilot=True)
+        other.array("long", command="sleep 600", tasks=1)
+        busy = client.submit(other)
+        until(lambda: busy.status().counts.running, "the other to run", PATIENCE)
+        with run(home, daemon.address) as process:
+            assert process.stdout is not None
+            lines = iter(process.stdout.readline, "")
+            assert any("only: It is QUEUED, in attempt 1." in line for line in lines)
+            busy.cancel(everything=True)
+            assert process.wait(timeout=PATIENCE) == 0

@@ -59,6 +59,8 @@ class Progress:
         self._samples: deque[tuple[float, int]] = deque([(started, 0)])
         self.notice = ""
         """Shown before what the daemon says; set while cancelling."""
+        self.hint = ""
+        """Shown when the daemon has nothing to say: what is known of the tasks themselves."""
 
     def view(self, swarm: "swarm_pb2.Swarm", now: float) -> View:
         """How it stands now."""
@@ -74,7 +76,7 @@ class Progress:
             hidden_arrays=hidden,
             tasks_per_second=rate,
             seconds_left=(total.total - total.ended) / rate if rate else None,
-            notice=self.notice or _notice(swarm),
+            notice=self.notice or _notice(swarm) or self.hint,
         )
 
     def _rate(self, ended: int, now: float) -> float:

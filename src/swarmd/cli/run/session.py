@@ -19,6 +19,7 @@ from swarmd.cli.run.display import Display, display_for_stderr
 from swarmd.cli.run.interrupts import Interrupts, Wish
 from swarmd.cli.run.own_daemon import OwnDaemon
 from swarmd.cli.run.progress import Progress
+from swarmd.cli.run.stillness import Stillness
 from swarmd.cli.status import PULL_GATEWAY
 from swarmd.client.errors import NoDaemonError, RpcError
 from swarmd.client.finding import ConnectionSettings
@@ -146,6 +147,7 @@ class _Run:
         self._swarm_id = ""
         self._display: Display = display_for_stderr()
         self._progress = Progress(plan.name, time.monotonic())
+        self._stillness = Stillness(client)
         self._started = time.monotonic()
         self._cancelled = self._detached = False
         self._finished_at = 0.0
@@ -223,6 +225,7 @@ class _Run:
             asked = time.monotonic()
             swarm = await self._client.get_swarm(self._swarm_id, full=True)
             took = time.monotonic() - asked
+            self._progress.hint = await self._stillness.why(swarm)
             view = self._progress.view(swarm, time.monotonic())
             self._display.show(view)
             if self._is_over(swarm):
