@@ -67,10 +67,36 @@ def test_what_is_no_long_option_with_its_value_is_refused(name: str, value: str)
         checked_option(name, value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("gres", "help", "would tell what there is, and submit nothing"),
+        ("hint", "help", "would tell what there is, and submit nothing"),
+        ("mem-bind", "help", "would tell what there is, and submit nothing"),
+        ("mem-b", "help", "would tell what there is, and submit nothing"),
+        ("signal", "B:USR1@60", "would end the script around the command"),
+        ("signal", "RB:USR1", "would end the script around the command"),
+        ("sig", "b:10", "would end the script around the command"),
+    ],
+)
+def test_values_that_would_break_the_contract_are_refused(name: str, value: str, words: str):
+    with pytest.raises(ForbiddenOptionError, match=words):
+        checked_option(name, value)
+
+
+@pytest.mark.parametrize("name", ["mem-per-cpu", "--mem-per-cpu", "mem-per-gpu", "mem-per-g"])
+def test_memory_is_asked_for_in_one_way(name: str):
+    with pytest.raises(ForbiddenOptionError, match=f"{name} cannot be given beside memory_mib 10; leave one out"):
+        asked(memory_mib=10, extra={name: "5"})
+    assert asked(extra={name: "5"})[-1] == f"--{name.removeprefix('--')}=5"
+
+
 def test_others_are_passed_on():
     assert checked_option("constraint", "fast&big") == "--constraint=fast&big"
     assert checked_option("exclusive", "") == "--exclusive"
     assert checked_option("--mem-per-gpu", "4G") == "--mem-per-gpu=4G"
+    assert checked_option("signal", "USR1@60") == "--signal=USR1@60"
+    assert checked_option("signal", "R:USR1") == "--signal=R:USR1"
     assert checked_argument("--gres=gpu:a100=2") == "--gres=gpu:a100=2"
     with pytest.raises(ForbiddenOptionError, match="no long option"):
         checked_argument("-p long")
@@ -98,6 +124,8 @@ def test_others_are_passed_on():
         ("Batch job submission failed: Invalid account or account/partition combination specified", Failure.NEVER),
         ("sbatch: unrecognized option '--foo=3'", Failure.NEVER),
         ("Invalid --time specification", Failure.NEVER),
+        ("--mem, --mem-per-cpu, and --mem-per-gpu are mutually exclusive.", Failure.NEVER),
+        ("ClusterName needs to be specified\nfatal: Unable to process configuration file", Failure.NOT_NOW),
         ("Batch job submission failed: Protocol authentication error", Failure.UNKNOWN),
         ("Batch job submission failed: Unspecified error", Failure.NOT_NOW),
         ("something that nobody has seen before", Failure.UNKNOWN),

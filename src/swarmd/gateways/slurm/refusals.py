@@ -36,12 +36,14 @@ _MEANINGS: dict[Failure, tuple[str, ...]] = {
         *("resource temporarily unavailable", "job limit", "violates accounting"),
     ),
     Failure.NOT_NOW: (
-        *("unable to contact slurm controller", "connection refused", "establish a configuration", "in standby"),
+        *("unable to contact slurm controller", "connection refused", "in standby"),
+        *("establish a configuration", "process configuration file", "cannot stat file"),
         *("partition .*(down|inactive|drain)", "requested partition configuration not available now", "busy"),
         *("authentication", "munge", "try again", "temporarily", "unspecified error"),
     ),
     Failure.NEVER: (
-        *("invalid", "unrecognized option", "ambiguous", "requires an argument", "doesn't allow an argument"),
+        *("invalid", "unrecognized", "ambiguous", "requires an argument", "doesn't allow an argument"),
+        *("mutually exclusive", "not a? ?valid", "must be", "need to specify"),
         *("not available", "can ?not be satisfied", "not permitted", "access.*denied", "permission denied", "exceeds"),
         *("too (large|long)", "more processors", "not supported", "illegal", "unable to (parse|process)", "disabled"),
     ),

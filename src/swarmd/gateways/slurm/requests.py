@@ -14,11 +14,12 @@ _NAME = re.compile(r"[a-z][a-z0-9-]+")
 OWN_FIELDS = {
     "partition": "queue",
     "cpus-per-task": "cores",
+    "cpus-per-gpu": "cores",
     "mem": "memory_mib",
     "time": "runtime",
     "clusters": "cluster",
 }
-"""Options that are fields of a task's resources."""
+"""Options that are fields of a task's resources, or that Slurm does not take beside those."""
 
 _NAMES_BATCH = "it tells batches from each other"
 _WRITES_OUTPUT = "output goes to files of the task's own"
@@ -48,6 +49,7 @@ FORBIDDEN = {
     "version": _OTHER_WAY,
     "requeue": _ONCE,
     "no-requeue": _ONCE,
+    "no-kill": "what was on a lost node is queued again, and does not wait for its time limit",
     "dependency": "dependencies are those of the tasks",
     "hold": "limits and pauses are those of the swarm",
     "chdir": "the working directory is the swarm's",
@@ -69,6 +71,8 @@ VALUED = frozenset(
     }
 )
 """Well-known ones that mean nothing without a value: sbatch would take the option after it for one."""
+PRINTS_HELP = frozenset({"gres", "hint", "mem-bind"})
+"""With the value `help` these submit nothing and tell what there is."""
 LONGEST_MINUTES = 10 * 365 * 1440
 """Of a time limit. Slurm counts seconds in 31 bits and takes what is longer for something else, a minute at worst."""
 
@@ -92,7 +96,21 @@ def checked_option(name: str, value: str) -> str:
         raise ForbiddenOptionError(f"{name} cannot be given: {FORBIDDEN[forbidden]}; leave it out")
     if not value and long_name in VALUED:
         raise ForbiddenOptionError(f"{name} needs a value")
+    objection = _objection(long_name, value)
+    if objection:
+        raise ForbiddenOptionError(f"{name} cannot be {value!r}: {objection}")
     return f"--{long_name}={value}" if value else f"--{long_name}"
+
+
+def _objection(name: str, value: str) -> str:
+    """What is wrong with just this value; empty when nothing is."""
+    if value == "help" and any(option.startswith(name) for option in PRINTS_HELP):
+        return "sbatch would tell what there is, and submit nothing; ask it on a command line"
+    if "signal".startswith(name) and "B" in value.rpartition(":")[0].upper():
+        return (
+            "the signal would end the script around the command; without B: it goes to the steps that the task starts"
+        )
+    return ""
 
 
 def checked_argument(argument: str) -> str:
@@ -121,6 +139,10 @@ def resource_options(resources: TaskResources, partition: str) -> Iterator[str]:
     if resources.runtime_seconds > 0:
         yield f"--time={limit_minutes(resources.runtime_seconds)}"
     for name, value in resources.extra.items():
+        if resources.memory_mib > 0 and name.removeprefix("--").startswith("mem-per-"):
+            raise ForbiddenOptionError(
+                f"{name} cannot be given beside memory_mib {resources.memory_mib}; leave one out"
+            )
         yield checked_option(name, value)
 
 
