@@ -502,6 +502,25 @@ async def test_a_cancelled_task_in_doubt_is_ended_at_the_engine_once_it_is_known
     assert state.open_batches == {}
 
 
+async def test_what_was_cancelled_in_doubt_is_asked_after_though_news_of_others_came_meanwhile():
+    """A daemon that was just restarted hears of the cancel before its engine has found the batch again."""
+    _, state, engine = await in_doubt(FindOutcome(Found.UNKNOWN), tasks=3)
+    state.cancel(only(1, 2, 3))
+    state.load([], [], [a_task(4)])
+    tell(state, "F", 4)
+    assert state.open_batches == {}
+    engine.answers = [FindOutcome(Found.QUEUED)]
+
+    await settled(lambda: engine.cancelled, "the cancellation")
+
+    assert engine.cancelled[0].task_ids == [1, 2, 3]
+    assert statuses(state) == "XXXF"
+    asked = len(engine.asked)
+    await asyncio.sleep(0.06)
+    assert len(engine.asked) == asked, "it is known now"
+    assert well(state)
+
+
 async def test_an_engine_that_fails_to_cancel_harms_nothing(caplog: pytest.LogCaptureFixture):
     gate = Gate()
     engine, state = Engine(gate, can_cancel=True), a_swarm(2)

@@ -308,12 +308,15 @@ class Scheduler:
             task.add_done_callback(self._asking.discard)
 
     async def _ask_until_known(self, batch: Batch) -> None:
-        """Ask the engine what became of a batch in doubt, less and less often, until it says or news has told."""
+        """Ask the engine what became of a batch in doubt, less and less often, until it says or news has told.
+
+        That tasks were cancelled is no news from the engine: it may have them, and not know yet that they are to end.
+        """
         pause, late = FIRST_ASK_SECONDS, _Run(Outcomes(), takes_no_more=True, is_over=True)
         while True:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_ASK_SECONDS)
-            if batch.batch_id not in self._state.open_batches:
+            if batch.batch_id not in self._state.open_batches and not len(self._state.cancelled_in(batch)):
                 return None
             decision = await self._find(batch)
             if decision is not None:

@@ -1,10 +1,15 @@
 """Cancelling: what waits and what runs, before Slurm has it and while Slurm is away."""
 
 import asyncio
+import secrets
 from pathlib import Path
 from typing import Any
 
+from swarmd import Scheduler, SwarmState
+from swarmd.core.model import Array, Task, TaskResources
+from swarmd.core.selecting import Selector
 from swarmd.core.status import TaskStatus
+from swarmd.core.update import StateUpdate
 from swarmd.gateways.contract import SwarmInfo
 from swarmd.gateways.slurm.programs import Answer
 from tests.gateways.recording import ENDS, SWARM, batch_of, eventually, file_with_text
@@ -181,6 +186,45 @@ async def test_a_cancellation_is_tried_again_whatever_goes_wrong(cluster: Cluste
         programs.call = failing  # type: ignore[method-assign]
         await engine.cancel(1)
         assert failed
+
+
+async def test_all_of_a_batch_in_doubt_is_ended_though_it_was_cancelled_before_it_was_found(
+    cluster: Cluster, tmp_path: Path
+):
+    """The daemon was killed while it submitted; the next one hears of the cancel, and of others, before it asks."""
+    state = SwarmState(SWARM, batch_prefix=f"{SWARM}-{secrets.token_hex(4)}")
+    state.load([Array(7, command="sleep 100")], [TaskResources(1)], [Task(1, 7, 1), Task(2, 7, 1)])
+    batch = state.take_batch()
+    assert batch is not None
+    async with slurm_engine(cluster, tmp_path) as engine:
+        await engine.gateway.queue_batch(batch)
+        await engine.record.running(1, 2)
+    state.doubt(batch, "the daemon ended while it was being queued")
+    async with slurm_engine(cluster, tmp_path) as engine:
+        scheduler = Scheduler(engine.gateway, state, apply=state.apply_update)
+        scheduler.ask(batch)
+        state.cancel(Selector(everything=True))
+        await engine.cancel(1, 2)
+        state.apply_update(StateUpdate(max_concurrently_running=5))
+        await eventually(lambda: not waiting(cluster))
+        await scheduler.drain()
+        assert not engine.record.ended_ids()
+
+
+async def test_what_is_cancelled_in_doubt_is_not_looked_for_for_ever(own_cluster: Cluster, tmp_path: Path):
+    state = SwarmState(SWARM, batch_prefix=f"{SWARM}-{secrets.token_hex(4)}")
+    state.load([Array(7, command="true")], [TaskResources(1)], [Task(1, 7, 1, command="true"), Task(2, 7, 1)])
+    bin_directory = wrapped_programs(tmp_path / "bin", sbatch="echo something that nobody knows >&2; exit 1")
+    async with slurm_engine(own_cluster, tmp_path, bin_directory=bin_directory) as engine:
+        scheduler = Scheduler(engine.gateway, state, apply=state.apply_update)
+        await scheduler.tick()
+        assert state.counts().in_doubt == 2
+        state.cancel(Selector(everything=True))
+        await engine.cancel(1, 2)
+        state.apply_update(StateUpdate(max_concurrently_running=5))
+        await eventually(lambda: not engine.gateway._swarms[SWARM].batches)
+        await eventually(lambda: not engine.gateway._tracker._sought)
+        await scheduler.drain()
 
 
 async def test_a_swarm_in_memory_leaves_no_job_that_was_just_being_submitted(cluster: Cluster, tmp_path: Path):
