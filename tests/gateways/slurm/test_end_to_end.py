@@ -39,6 +39,7 @@ def home(cluster: Cluster) -> Iterator[Path]:
         config.write_text(
             f'[gateways.slurm]\nconf = "{cluster.conf}"\ndirectory = "{path}/shared"\npoll_min = 0.1\npoll_max = 0.5\n'
         )
+        (path / "shared").mkdir()
         (path / "ran").mkdir()
         (path / "flow.yaml").write_text(WORKFLOW.format(ran=path / "ran"))
         yield path

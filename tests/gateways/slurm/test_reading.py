@@ -176,15 +176,22 @@ def test_status_files(tmp_path: Path, text: str, status: Status):
     path = tmp_path / "status"
     path.write_text(text)
     assert read_status(path) == status
-    assert claimed(path) == status
+    assert claimed(path, path.parent) == status
 
 
 def test_a_status_file_that_is_not_there_is_made_once(tmp_path: Path):
     path = tmp_path / "deep" / "status"
     assert read_status(path) is None
-    assert claimed(path) == Status(never=True)
+    assert claimed(path, tmp_path) == Status(never=True)
     assert path.read_text() == "never\n"
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_no_status_file_is_made_where_its_file_system_is_missing(tmp_path: Path):
+    shared = tmp_path / "unmounted"
+    with pytest.raises(FileNotFoundError):
+        claimed(shared / "logs" / "status", shared)
+    assert not shared.exists()
 
 
 def test_a_status_file_that_is_something_else_is_not_followed(tmp_path: Path):

@@ -10,7 +10,7 @@ import pytest
 
 from swarmd.core.batch import Batch
 from swarmd.core.status import Code, TaskStatus
-from swarmd.gateways.contract import FindOutcome, Found, SwarmInfo
+from swarmd.gateways.contract import BatchRefusedError, FindOutcome, Found, SwarmInfo
 from swarmd.gateways.slurm.submitting import batch_record
 from tests.gateways.recording import SWARM, batch_of, eventually
 from tests.gateways.slurm.cluster import Cluster
@@ -128,6 +128,7 @@ async def test_nothing_is_said_of_jobs_while_the_shared_file_system_is_away(
 ):
     """A login node can start its daemon before it has mounted everything."""
     shared = tmp_path / "shared"
+    shared.mkdir()
     swarm = SwarmInfo(SWARM, token=TOKEN, working_directory=tmp_path)
     async with slurm_engine(cluster, shared, swarm=swarm) as engine:
         batch = await engine.queue("echo ran >>ran; until [ -e go ]; do sleep 0.1; done")
@@ -137,7 +138,7 @@ async def test_nothing_is_said_of_jobs_while_the_shared_file_system_is_away(
         shared.mkdir()
         (shared / "batches").write_text("no folder")
     async with slurm_engine(cluster, shared, swarm=swarm) as engine:
-        with pytest.raises(OSError, match=r"is not there, so nobody knows|Not a directory"):
+        with pytest.raises(OSError, match=r"is not there; mount its file system|Not a directory"):
             await engine.gateway.resume([unnamed(batch)])
         assert not engine.record.news
         shutil.rmtree(shared, ignore_errors=True)
@@ -146,6 +147,51 @@ async def test_nothing_is_said_of_jobs_while_the_shared_file_system_is_away(
         (tmp_path / "go").touch()
         assert await engine.ends(1) == [(D, "")]
         assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+async def test_what_is_queued_while_the_shared_file_system_is_away_does_not_stand_in_for_it(
+    cluster: Cluster, tmp_path: Path
+):
+    """A folder that is made where it was to be mounted would say that no job ever started."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    swarm = SwarmInfo(SWARM, token=TOKEN, working_directory=tmp_path)
+    async with slurm_engine(cluster, shared, swarm=swarm) as engine:
+        batch = await engine.queue("echo ran >>ran; until [ -e go ]; do sleep 0.1; done")
+        await eventually((tmp_path / "ran").exists)
+    shared.rename(tmp_path / "elsewhere")
+    async with slurm_engine(cluster, shared, swarm=swarm, find_patience=0.0) as engine:
+        with pytest.raises(BatchRefusedError, match="shared is not there; mount its file system, or make the folder"):
+            await engine.gateway.queue_batch(batch_of("true", first_id=2))
+        for _ in range(2):
+            with pytest.raises(OSError, match="shared is not there"):
+                await engine.gateway.find_batch(batch)
+        assert not shared.exists()
+        (tmp_path / "elsewhere").rename(shared)
+        (tmp_path / "go").touch()
+        assert await engine.find(batch) == FindOutcome(Found.QUEUED)
+        assert await engine.ends(1) == [(D, "")]
+        assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+async def test_what_slurm_forgets_while_the_shared_file_system_is_away_is_not_said_never_to_have_started(
+    cluster: Cluster, tmp_path: Path
+):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    swarm = SwarmInfo(SWARM, token=TOKEN, working_directory=tmp_path)
+    async with slurm_engine(cluster, shared, swarm=swarm, lost_after=60.0) as engine:
+        await engine.queue("echo ran >>ran; sleep 1")
+        await eventually((tmp_path / "ran").exists)
+        engine.gateway._tracker._elements["77_0"] = engine.gateway._tracker._elements.pop(engine.job_of(1))
+        engine.gateway._swarms[SWARM].elements[1, 1].job_id = 77
+        shared.rename(tmp_path / "elsewhere")
+        await engine.gateway._tracker.next_look()
+        await engine.gateway._tracker.next_look()
+        assert not engine.record.ended_ids()
+        assert not shared.exists()
+        (tmp_path / "elsewhere").rename(shared)
+        assert await engine.ends(1) == [(D, "")]
 
 
 async def test_a_second_submission_of_a_batch_waits_for_the_first(cluster: Cluster, tmp_path: Path):

@@ -11,6 +11,7 @@ from swarmd.gateways.contract import SwarmInfo
 from swarmd.gateways.output import OutputPaths, output_paths, status_path
 from swarmd.gateways.slurm.options import SwarmChoices
 from swarmd.gateways.slurm.spool import ArrayJob
+from swarmd.gateways.slurm.status_file import Status, claimed
 
 NEVER = float("-inf")
 """A time that is before all others."""
@@ -68,6 +69,11 @@ class SlurmSwarm:
     def survives(self) -> bool:
         """Whether its jobs go on without the daemon."""
         return bool(self.info.token)
+
+    @property
+    def shared(self) -> Path:
+        """What has to be there for its files to be there: whatever is missing below it was never made."""
+        return self.output.parent
 
     @property
     def directory(self) -> Path:
@@ -158,6 +164,10 @@ class Element:
         swarm = self.batch.swarm
         batch = self.batch
         return status_path(swarm.output, swarm.swarm_id, batch.array_id, self.task_id, self.attempt, swarm.file_token)
+
+    def claimed(self) -> Status:
+        """Make sure that no job runs it from now on, or say which one was quicker. Raises OSError."""
+        return claimed(self.status_file, self.batch.swarm.shared)
 
     @property
     def standing(self) -> str:

@@ -14,7 +14,6 @@ from swarmd.gateways.slurm.attempts import Element, SlurmBatch
 from swarmd.gateways.slurm.concluding import Conclusions
 from swarmd.gateways.slurm.programs import Programs
 from swarmd.gateways.slurm.settling import Case
-from swarmd.gateways.slurm.status_file import claimed
 from swarmd.gateways.slurm.tracker import Tracker
 
 UNKNOWN = FindOutcome(Found.UNKNOWN)
@@ -79,4 +78,4 @@ class Finding:
 
 def _claim_all(elements: Sequence[Element]) -> set[Element]:
     """Those of them that had started already."""
-    return {element for element in elements if not claimed(element.status_file).never}
+    return {element for element in elements if not element.claimed().never}

@@ -76,7 +76,8 @@ class SlurmGateway(ServerGateway):
     # -- the contract ----------------------------------------------------------------------------------------------
 
     async def trouble(self) -> str:
-        return self._programs.trouble() or (await self._site.presence()).trouble
+        missing = self._programs.trouble() or await self._programs.with_files(self._spool.trouble)
+        return missing or (await self._site.presence()).trouble
 
     async def obstacle(self) -> str:
         return (await self._site.presence()).obstacle

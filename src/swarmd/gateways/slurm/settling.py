@@ -13,7 +13,7 @@ from swarmd.gateways.slurm.attempts import Element, Ending
 from swarmd.gateways.slurm.history import Past
 from swarmd.gateways.slurm.script import NO_DIRECTORY, NO_FILES, NOTHING_RUN, TAKEN, UNWRITABLE
 from swarmd.gateways.slurm.states import FINAL, Stage, stage_of
-from swarmd.gateways.slurm.status_file import Status, claimed, read_status
+from swarmd.gateways.slurm.status_file import Status, read_status
 
 NOTHING_RAN = {
     NO_FILES: "the files of its batch could not be read on its node: `directory` in [gateways.slurm] must be on a file "
@@ -58,7 +58,7 @@ def settle(case: Case) -> Outcome:
     """What became of an attempt."""
     element = case.element
     try:
-        status = claimed(element.status_file)
+        status = element.claimed()
     except OSError as error:
         why = f"its status file {element.status_file} can be neither read nor made: {error.strerror or error}"
         outcome = _failed(element, f"{why}; {_slurm_says(case)}")

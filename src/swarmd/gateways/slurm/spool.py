@@ -58,6 +58,25 @@ class Spool:
         self._tidying = threading.Lock()
         """Files that a new batch needs are not removed while it is written."""
 
+    def check(self) -> None:
+        """Raises FileNotFoundError when the folder that all of this is in is not there.
+
+        Nobody makes it here: it would hide that a file system is not mounted, and that says nothing of jobs.
+        """
+        if not self.folder.parent.is_dir():
+            raise FileNotFoundError(f"{self.folder.parent} is not there; mount its file system, or make the folder")
+
+    def trouble(self) -> str:
+        """Why nothing can be put there, with what to do about it; empty when it can."""
+        place = self.folder.parent
+        try:
+            self.check()
+        except FileNotFoundError as error:
+            return f"directory in [gateways.slurm]: {error}, where the compute nodes see it, too"
+        if not os.access(place, os.W_OK | os.X_OK):
+            return f"directory in [gateways.slurm]: nothing may be written in {place}; give a folder of your own"
+        return ""
+
     def batch_folder(self, swarm_id: str, batch_id: str) -> Path:
         return self.folder / folder_name(swarm_id) / folder_name(batch_id)
 
@@ -68,6 +87,7 @@ class Spool:
         self, swarm_id: str, environment: Mapping[str, str], manifest: Manifest, specs: Sequence[TaskSpec]
     ) -> Path:
         """Everything of a batch but its jobs, durable on return. Gives the file of its environment. Raises OSError."""
+        self.check()
         with self._tidying:
             path = self._write_environment(swarm_id, environment)
             self._write_batch(swarm_id, manifest, specs)
@@ -113,9 +133,7 @@ class Spool:
 
         Raises OSError when its folder cannot be read, or when the shared one is not there at all: that says nothing.
         """
-        if not self.folder.parent.is_dir():
-            what = "is not there, so nobody knows what became of its jobs; mount its file system, or make the folder"
-            raise FileNotFoundError(f"{self.folder.parent} {what}")
+        self.check()
         with contextlib.suppress(FileNotFoundError):
             for folder in sorted((self.folder / folder_name(swarm_id)).iterdir()):
                 manifest = _read(folder)
@@ -123,7 +141,8 @@ class Spool:
                     yield manifest
 
     def batch(self, swarm_id: str, batch_id: str) -> Manifest | None:
-        """What there is of a batch; None when there is nothing."""
+        """What there is of a batch; None when there is nothing. Raises OSError when the shared folder is not there."""
+        self.check()
         return _read(self.batch_folder(swarm_id, batch_id))
 
     def remove_batch(self, swarm_id: str, batch_id: str) -> None:

@@ -52,10 +52,13 @@ def read_status(path: Path) -> Status | None:
     return Status(element.decode(), node.decode(errors="replace"), None if code is None else int(code))
 
 
-def claimed(path: Path) -> Status:
-    """Make sure that no job runs the attempt from now on, or say which one was quicker. Raises OSError."""
+def claimed(path: Path, shared: Path) -> Status:
+    """Make sure that no job runs the attempt from now on, or say which one was quicker. Raises OSError.
+
+    Folders below `shared` are made where they are missing, but not `shared`: without it the file system is not there.
+    """
     try:
-        descriptor = _created(path)
+        descriptor = _created(path, shared)
     except FileExistsError:
         return read_status(path) or Status()
     try:
@@ -68,9 +71,11 @@ def claimed(path: Path) -> Status:
     return Status(never=True)
 
 
-def _created(path: Path) -> int:
+def _created(path: Path, shared: Path) -> int:
     try:
         return os.open(path, _CREATE_FLAGS, FILE_MODE)
     except FileNotFoundError:
+        if not shared.is_dir():
+            raise
         make_folder(path.parent)
         return os.open(path, _CREATE_FLAGS, FILE_MODE)

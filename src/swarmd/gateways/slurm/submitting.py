@@ -130,6 +130,7 @@ class Submitting:
 
     def _write(self, known: SlurmBatch, specs: Sequence[TaskSpec]) -> Path:
         swarm = known.swarm
+        self._spool.check()
         make_folder(known.elements[0].output.out.parent)
         ids, attempts = [spec.task_id for spec in specs], [spec.attempt for spec in specs]
         manifest = Manifest(known.batch_id, known.array_id, known.runtime_seconds, ids, attempts)
