@@ -13,7 +13,7 @@ case "${1:-}" in
     "") ;;
     --with-accounting)
         packages="$packages slurmdbd mariadb-server"
-        programs="$programs slurmdbd sacct mariadbd"
+        programs="$programs slurmdbd sacct sacctmgr mariadbd mariadb-install-db"
         ;;
     *)
         echo "usage: $0 [--with-accounting]" >&2
