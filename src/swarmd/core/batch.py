@@ -51,6 +51,11 @@ class Batch:
     def array_id(self) -> int:
         return self.array.array_id
 
+    @property
+    def array_limit(self) -> int | None:
+        """How many tasks of its array may be active now, which can be changed at any time; None: any number."""
+        return self.table.usage.limit(int(self.table.array_rows(self.rows[:1])[0]))
+
     def tasks(self) -> list[TaskSpec]:
         """What to run, in the order of task_ids."""
         ids, attempts = self.task_ids.tolist(), self.attempts.tolist()

@@ -3,6 +3,7 @@
 import getpass
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,7 @@ async def test_what_a_users_limit_leaves_no_room_for_comes_back_and_the_rest_run
     ],
 )
 async def test_a_wrong_account_fails_for_good_with_slurms_words(
-    cluster_with_accounts: Cluster, tmp_path: Path, options: dict[str, str], words: str
+    cluster_with_accounts: Cluster, tmp_path: Path, options: dict[str, Any], words: str
 ):
     async with slurm_engine(cluster_with_accounts, tmp_path, **options) as engine:
         [refusal] = (await engine.offer("true", "true")).refusals

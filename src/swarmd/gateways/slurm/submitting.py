@@ -144,7 +144,7 @@ class Submitting:
         while first < len(known.elements):
             count = min(len(known.elements) - first, self._site.largest_array)
             script = batch_script(self._places(known, environment, first))
-            array = _array_option(count, batch.array.max_concurrently_running)
+            array = _array_option(count, batch.array_limit)
             names = (f"--job-name={known.batch_id}", f"--comment={known.batch_id} {first} {count}")
             answer = await self._programs.submit([*FIXED_OPTIONS, *names, array, *options], script)
             job_id = _job_id(answer)
@@ -233,7 +233,7 @@ def add_elements(known: SlurmBatch, keys: Iterable[tuple[int, int]]) -> None:
 
 
 def _array_option(count: int, limit: int | None) -> str:
-    """All elements at once, unless the swarm's array allows fewer."""
+    """All elements at once, unless the swarm's array allows fewer by now: batches are taken within its limit."""
     some = f"%{limit}" if limit is not None and 0 < limit < count else ""
     return f"--array=0-{count - 1}{some}"
 
