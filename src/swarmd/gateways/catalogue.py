@@ -35,6 +35,9 @@ BUILT_IN = {
 """Name -> module:factory."""
 ALWAYS = ("local", "pull")
 """Those that are made with the daemon."""
+LEFT = ".left"
+"""How the names of files end, in a gateway's folder of the state directory, for which it is made with the daemon: what
+an earlier one has left to be done, though no swarm names it any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,8 @@ def made_gateways(config: DaemonConfig, source: str = "") -> Gateways:
     """Every gateway of a daemon with these settings, by name, not started. `source`: where the sections are from.
 
     Raises InvalidInputError for options that cannot be used. One of another package that cannot be imported or made is
-    there all the same, and says why it is of no use. Those of this package that have no section are made when needed.
+    there all the same, and says why it is of no use. Those of this package that have no section, and nothing left from
+    before, are made when needed.
     """
     added = dict(_added())
     _check_sections(config.gateways, [*BUILT_IN, *added], source)
@@ -161,7 +165,8 @@ def made_gateways(config: DaemonConfig, source: str = "") -> Gateways:
         return GatewayContext(name, section, source, config.state_dir, config.state_dir / "logs", local)
 
     makers = {name: partial(_built_in, context(name)) for name in BUILT_IN}
-    made = {name: make() for name, make in makers.items() if name in ALWAYS or name in config.gateways}
+    needed = {*ALWAYS, *config.gateways, *(name for name in makers if any((config.state_dir / name).glob(f"*{LEFT}")))}
+    made = {name: make() for name, make in makers.items() if name in needed}
     return Gateways(made | {name: _made(entry, context(name)) for name, entry in added.items()}, makers)
 
 

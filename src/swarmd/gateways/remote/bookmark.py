@@ -194,7 +194,9 @@ def _read(path: Path) -> Kept:
 def _try_to_write(path: Path, address: str, kept: Kept) -> OSError | None:
     try:
         if kept.swarms:
-            _write(path, json.dumps({"address": address, "resume_token": kept.resume_token, "swarms": kept.swarms}))
+            write_whole(
+                path, json.dumps({"address": address, "resume_token": kept.resume_token, "swarms": kept.swarms})
+            )
         else:
             path.unlink(missing_ok=True)
     except OSError as error:
@@ -202,8 +204,8 @@ def _try_to_write(path: Path, address: str, kept: Kept) -> OSError | None:
     return None
 
 
-def _write(path: Path, text: str) -> None:
-    """The whole of it or nothing, also when the power goes."""
+def write_whole(path: Path, text: str) -> None:
+    """The whole of it or nothing, also when the power goes. Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = path.with_name(f".{secrets.token_hex(8)}")
     try:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import grpc
 import grpc.aio
@@ -18,7 +18,7 @@ MOST_AT_ONCE = 10_000
 """Attempts of one call."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 15.0
 GIVE_UP_SECONDS = 86_400.0
-"""An engine that has not heard it after so long is told no more. The next daemon begins anew."""
+"""An engine that has not heard it after so long is told no more."""
 NO_USE = frozenset({grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INVALID_ARGUMENT})
 """With these it will never be heard."""
 HEARD = frozenset({grpc.StatusCode.NOT_FOUND})
@@ -36,7 +36,8 @@ class _Order:
     reason: str
     attempts: list[Key]
     heard: "asyncio.Future[None]"
-    since: float = field(default_factory=time.monotonic)
+    since: float
+    """Seconds since the epoch."""
 
 
 class Cancels:
@@ -58,14 +59,31 @@ class Cancels:
         while self._orders:
             await asyncio.wait([order.heard for order in self._orders])
 
-    def order(self, wire_id: str, attempts: Iterable[Key], reason: str) -> "asyncio.Future[None]":
-        """Have these ended; done when the engine has heard it, or when there is no use in telling it."""
+    def of(self, wire_id: str) -> list[Key]:
+        """What the engine has not heard yet of one swarm."""
+        return [key for order in self._orders if order.wire_id == wire_id for key in order.attempts]
+
+    async def until_heard(self, wire_id: str) -> bool:
+        """Wait until the engine has heard all of one swarm; False when it is told no more before."""
+        while orders := [order.heard for order in self._orders if order.wire_id == wire_id]:
+            await asyncio.wait(orders)
+            if any(heard.cancelled() for heard in orders):
+                return False
+        return True
+
+    def order(
+        self, wire_id: str, attempts: Iterable[Key], reason: str, *, since: float | None = None
+    ) -> "asyncio.Future[None]":
+        """Have these ended; done when the engine has heard it, or when there is no use in telling it.
+
+        `since`: when it was first told, in seconds since the epoch, if that was not now.
+        """
         heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         keys = list(attempts)
         if not keys:
             heard.set_result(None)
             return heard
-        self._orders.append(_Order(wire_id, reason, keys, heard))
+        self._orders.append(_Order(wire_id, reason, keys, heard, time.time() if since is None else since))
         if self._telling is None:
             self._telling = asyncio.create_task(self._tell_all(), name=f"cancel at {self._address}")
         return heard
@@ -113,7 +131,7 @@ class Cancels:
         """Whether it is not told any more."""
         if error.code() in HEARD:
             return True
-        too_late = time.monotonic() - order.since > GIVE_UP_SECONDS
+        too_late = time.time() - order.since > GIVE_UP_SECONDS
         if too_late or error.code() in NO_USE:
             log.warning(
                 "%d tasks of swarm %s may run on at the engine at %s, which was to end them: %s",

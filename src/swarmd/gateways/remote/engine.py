@@ -57,6 +57,8 @@ class RemoteSwarm:
     """The tasks that the engine has or may have, and which attempt of each."""
     is_removed: bool = False
     """It is gone; another one may have its id by now."""
+    on_their_way: dict["asyncio.Future[None]", list[Key]] = field(default_factory=dict)
+    """Attempts in batches that the engine is being called with; the future is done when that is over."""
 
     @property
     def is_durable(self) -> bool:
@@ -65,7 +67,7 @@ class RemoteSwarm:
 
     def note(self, batch: Batch) -> None:
         """The engine has, or may have, all of it."""
-        self.attempts.update(zip(batch.task_ids.tolist(), batch.attempts.tolist(), strict=True))
+        self.attempts.update(keys_of(batch))
 
     def forget(self, task_ids: Iterable[int], attempts: Iterable[int]) -> None:
         """The engine has these attempts no more."""
@@ -95,6 +97,7 @@ class Engine:
     ) -> None:
         """`bookmark` is loaded already; `is_elsewhere` says whether a swarm is at another engine."""
         self.address = str(options.address)
+        self.options = options
         self.swarms: dict[str, RemoteSwarm] = {}
         """By wire id."""
         self._config = config
@@ -156,16 +159,32 @@ class Engine:
         swarm.forget((task_id for task_id, _ in keys), (attempt for _, attempt in keys))
         return self.cancels.order(swarm.wire_id, keys, reason)
 
+    def untold(self, swarm: RemoteSwarm) -> list[Key]:
+        """What the engine has not heard yet that it is to end, and what it may have to hear when a call is over."""
+        on_their_way = [key for keys in swarm.on_their_way.values() for key in keys]
+        return list(dict.fromkeys([*self.cancels.of(swarm.wire_id), *on_their_way]))
+
+    async def until_told(self, swarm: RemoteSwarm) -> bool:
+        """Wait until there is nothing left to be told of a swarm that is gone; False when it is given up before."""
+        while swarm.on_their_way or self.cancels.of(swarm.wire_id):
+            if swarm.on_their_way:
+                await asyncio.wait(swarm.on_their_way)
+            if not await self.cancels.until_heard(swarm.wire_id):
+                return False
+        return True
+
     # -- batches -----------------------------------------------------------------------------------------------------
 
     async def queue(self, swarm: RemoteSwarm, batch: Batch) -> QueueOutcome | None:
         """Raises BatchRefusedError or OutcomeUnknownError."""
         over = asyncio.get_running_loop().create_future()
         self._on_their_way.add(over)
+        swarm.on_their_way[over] = keys_of(batch)
         try:
             return await self._queue(swarm, batch)
         finally:
             self._on_their_way.discard(over)
+            del swarm.on_their_way[over]
             over.set_result(None)
 
     async def _queue(self, swarm: RemoteSwarm, batch: Batch) -> QueueOutcome | None:
@@ -213,14 +232,12 @@ class Engine:
     def _end_of_removed(self, swarm: RemoteSwarm, batch: Batch) -> None:
         """What came to the engine, or may have, after its swarm was removed is ended. Raises BatchRefusedError then."""
         if swarm.is_removed:
-            keys = list(zip(batch.task_ids.tolist(), batch.attempts.tolist(), strict=True))
-            self.cancel(swarm, keys, REMOVED)
+            self.cancel(swarm, keys_of(batch), REMOVED)
             raise BatchRefusedError(REMOVED)
 
     def _forget(self, swarm: RemoteSwarm, batch: Batch, task_ids: Iterable[int] | None = None) -> None:
-        pairs = zip(batch.task_ids.tolist(), batch.attempts.tolist(), strict=True)
         named = None if task_ids is None else set(task_ids)
-        gone = [pair for pair in pairs if named is None or pair[0] in named]
+        gone = [pair for pair in keys_of(batch) if named is None or pair[0] in named]
         swarm.forget((task_id for task_id, _ in gone), (attempt for _, attempt in gone))
 
     async def _until_ready(self, swarm: RemoteSwarm) -> None:
@@ -298,6 +315,11 @@ class Engine:
             return ""
         heard = f", last heard of at {_clock(self.watcher.heard_at)}" if self.watcher.heard_at else ""
         return f"at the engine at {self.address}{heard}"
+
+
+def keys_of(batch: Batch) -> list[Key]:
+    """Its attempts."""
+    return list(zip(batch.task_ids.tolist(), batch.attempts.tolist(), strict=True))
 
 
 def _clock(at: float) -> str:

@@ -7,12 +7,14 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Sequence
+import time
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from swarmd.core.batch import Batch
 from swarmd.core.errors import InvalidInputError, UnavailableError
+from swarmd.gateways.catalogue import LEFT
 from swarmd.gateways.contract import (
     BatchRefusedError,
     Capabilities,
@@ -26,7 +28,11 @@ from swarmd.gateways.contract import (
 from swarmd.gateways.remote.options import EngineOptions, RemoteConfig, engine_options
 
 if TYPE_CHECKING:
+    from swarmd.gateways.remote.cancelling import Key
     from swarmd.gateways.remote.engine import Engine, RemoteSwarm
+    from swarmd.gateways.remote.untold import UntoldFiles
+
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +60,8 @@ class RemoteGateway(ServerGateway):
         self._report: Report | None = None
         self._engines: dict[str, Engine] = {}
         self._swarms: dict[str, RemoteSwarm] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._untold: UntoldFiles | None = None
+        self._background: set[asyncio.Task[Any]] = set()
         self._adding = asyncio.Lock()
 
     async def obstacle(self) -> str:
@@ -77,8 +84,10 @@ class RemoteGateway(ServerGateway):
         return f"the engine at {options.address} cannot be reached; {remedy}"
 
     async def start(self, report: Report) -> None:
-        """No engine is called before a swarm names it."""
+        """No engine is called before a swarm names it, but those that have to hear of swarms that are gone."""
         self._report = report
+        if await asyncio.to_thread(_has_left, self._folder):
+            await self._untold_files().start()
 
     async def close(self) -> None:
         """End. What runs at an engine goes on, but for swarms in memory, of which nobody would know any more."""
@@ -89,9 +98,11 @@ class RemoteGateway(ServerGateway):
         heard = [swarm.engine.cancel(swarm, list(swarm.attempts.items()), "the daemon ended") for swarm in in_memory]
         if heard:
             await asyncio.wait(heard, timeout=CLOSE_SECONDS)
-        for task in self._leaving:
+        for task in self._background:
             task.cancel()
-        await asyncio.gather(*self._leaving, return_exceptions=True)
+        await asyncio.gather(*self._background, return_exceptions=True)
+        if self._untold is not None:
+            await self._untold.close()
         engines = list(self._engines.values())
         self._engines.clear()
         await asyncio.gather(*(engine.close() for engine in engines))
@@ -141,23 +152,55 @@ class RemoteGateway(ServerGateway):
         return any(wire_id in engine.swarms for engine in self._engines.values())
 
     async def remove_swarm(self, swarm_id: str) -> None:
-        """Its attempts are to be ended. Returns when the engine has heard it, or does not answer."""
+        """Its attempts are to be ended. Returns when the engine has heard it, or will hear it though we end."""
         swarm = self._swarms.pop(swarm_id, None)
         if swarm is None:
             return
-        swarm.engine.drop(swarm)
+        engine = swarm.engine
+        engine.drop(swarm)
         from swarmd.gateways.remote.engine import REMOVED
 
-        count = len(swarm.attempts)
-        heard = swarm.engine.cancel(swarm, list(swarm.attempts.items()), REMOVED)
-        if not await _is_heard(heard):
-            log.warning("%d tasks of %s run on until it is back: %s", count, swarm_id, swarm.engine.unreachable())
-        self._leave_when_unused(swarm.engine)
+        engine.cancel(swarm, list(swarm.attempts.items()), REMOVED)
+        untold = engine.untold(swarm)
+        heard = self._in_background(engine.cancels.until_heard(swarm.wire_id), f"delete {swarm_id}")
+        patience = 0.0 if engine.watcher.trouble else CANCEL_PATIENCE_SECONDS
+        was_heard = await _is_heard(heard, patience) and heard.result()
+        if not was_heard:
+            log.warning("%d tasks of %s run on until it is back: %s", len(untold), swarm_id, engine.unreachable())
+        if swarm.is_durable and (swarm.on_their_way or not was_heard):
+            await self._keep_until_told(swarm, untold)
+        self._leave_when_unused(engine)
+
+    async def _keep_until_told(self, swarm: "RemoteSwarm", attempts: list["Key"]) -> None:
+        """Nobody else knows of these from now on."""
+        from swarmd.gateways.remote.engine import REMOVED
+        from swarmd.gateways.remote.untold import Untold, spelt_out
+
+        options = spelt_out(swarm.engine.options)
+        files = self._untold_files()
+        await files.keep(Untold(swarm.wire_id, options, REMOVED, attempts, time.time()))
+
+        async def until_told() -> None:
+            if await swarm.engine.until_told(swarm):
+                await files.forget(swarm.wire_id)
+
+        self._in_background(until_told(), f"end what is left of {swarm.wire_id}")
+
+    def _untold_files(self) -> "UntoldFiles":
+        from swarmd.gateways.remote.untold import UntoldFiles
+
+        if self._untold is None:
+            self._untold = UntoldFiles(self._folder, self._config)
+        return self._untold
+
+    def _in_background(self, work: Coroutine[Any, Any, Result], name: str) -> "asyncio.Task[Result]":
+        task = asyncio.create_task(work, name=name)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
 
     def _leave_when_unused(self, engine: "Engine") -> None:
-        leaving = asyncio.create_task(self._leave(engine), name=f"leave {engine.address}")
-        self._leaving.add(leaving)
-        leaving.add_done_callback(self._leaving.discard)
+        self._in_background(self._leave(engine), f"leave {engine.address}")
 
     async def _leave(self, engine: "Engine") -> None:
         await asyncio.sleep(LINGER_SECONDS)
@@ -203,7 +246,8 @@ class RemoteGateway(ServerGateway):
         swarm = self._swarms.get(swarm_id)
         if self._report is None or swarm is None:
             return
-        await _is_heard(swarm.engine.cancel(swarm, list(zip(task_ids, attempts, strict=True)), reason))
+        heard = swarm.engine.cancel(swarm, list(zip(task_ids, attempts, strict=True)), reason)
+        await _is_heard(heard, CANCEL_PATIENCE_SECONDS)
 
     # -- for people --------------------------------------------------------------------------------------------------
 
@@ -223,6 +267,10 @@ def _remote_swarm(info: SwarmInfo, engine: "Engine") -> "RemoteSwarm":
     return RemoteSwarm(info, f"{info.swarm_id}~{info.token or secrets.token_hex(6)}", engine)
 
 
-async def _is_heard(heard: "asyncio.Future[None]") -> bool:
-    await asyncio.wait([heard], timeout=CANCEL_PATIENCE_SECONDS)
+def _has_left(folder: Path) -> bool:
+    return any(folder.glob(f"*{LEFT}"))
+
+
+async def _is_heard(heard: "asyncio.Future[Any]", seconds: float) -> bool:
+    await asyncio.wait([heard], timeout=seconds)
     return heard.done() and not heard.cancelled()
