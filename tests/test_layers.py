@@ -13,6 +13,7 @@ ALLOWED: dict[str, set[str]] = {
     "wire": {"core", "_pb"},
     "gateways": {"core", "wire", "_pb"},
     "observing": {"core", "gateways"},
+    "testing": {"core", "gateways"},
     "journal": {"core", "wire", "observing", "_pb"},
     "workflow": {"core"},
     "scheduler": {"core", "gateways", "observing"},

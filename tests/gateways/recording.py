@@ -1,92 +1,31 @@
 """Batches to give to a gateway, and a record of what it reports."""
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import numpy as np
 import psutil
 
-from swarmd.core.batch import Batch
-from swarmd.core.model import Array, Task, TaskResources
-from swarmd.core.state import SwarmState
-from swarmd.core.status import TaskStatus
-from swarmd.core.update import StateUpdate
+from swarmd.core.model import TaskResources
 from swarmd.gateways.contract import SwarmInfo
 from swarmd.gateways.local import LocalGateway, launcher
 from swarmd.gateways.local.procfs import command_of
+from swarmd.testing.recording import ENDS, PATIENCE, SWARM, Record, batch_of
 
-SWARM = "swarm-1"
-PATIENCE = 15.0
-
-ENDS = frozenset({TaskStatus.DONE, TaskStatus.ERROR_RECOVERABLE, TaskStatus.ADJUSTING_RESOURCES, TaskStatus.REGISTERED})
-
-
-def batch_of(
-    *commands: str,
-    first_id: int = 1,
-    swarm_id: str = SWARM,
-    resources: TaskResources | None = None,
-    attempt: int = 1,
-    name: str = "",
-) -> Batch:
-    """One batch of tasks with these commands, numbered from `first_id`, of array 7."""
-    resources = resources or TaskResources(1)
-    tasks = [
-        Task(first_id + place, 7, resources.task_resources_id, name=name, command=command, attempt=attempt - 1)
-        for place, command in enumerate(commands)
-    ]
-    state = SwarmState(swarm_id, batch_prefix=f"{swarm_id}-{secrets.token_hex(4)}")
-    state.load([Array(7, command="true")], [resources], tasks)
-    batch = state.take_batch()
-    assert batch is not None
-    assert len(batch) == len(commands)
-    return batch
-
-
-class Record:
-    """Everything a gateway said, in order."""
-
-    patience = PATIENCE
-    """Seconds that it waits for something to be said."""
-
-    def __init__(self) -> None:
-        self.updates: list[tuple[str, StateUpdate]] = []
-        self.news: list[tuple[str, int, int, TaskStatus, str]] = []
-        self._more = asyncio.Event()
-
-    def report(self, swarm_id: str, update: StateUpdate) -> None:
-        self.updates.append((swarm_id, update))
-        for group in update.task_statuses.groups:
-            assert group.attempts is not None
-            assert group.task_ids.dtype == np.int64
-            for task_id, attempt in zip(group.task_ids.tolist(), group.attempts.tolist(), strict=True):
-                self.news.append((swarm_id, task_id, attempt, group.status, group.reason))
-        self._more.set()
-
-    def statuses(self, task_id: int) -> list[TaskStatus]:
-        return [status for _, other, _, status, _ in self.news if other == task_id]
-
-    def ended_ids(self) -> set[int]:
-        return {task_id for _, task_id, _, status, _ in self.news if status in ENDS}
-
-    def end_of(self, task_id: int) -> tuple[TaskStatus, str]:
-        (end,) = [(status, reason) for _, other, _, status, reason in self.news if other == task_id and status in ENDS]
-        return end
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(self.patience):
-            while not condition():
-                self._more.clear()
-                await self._more.wait()
-
-    async def ended(self, *task_ids: int) -> None:
-        await self.until(lambda: self.ended_ids().issuperset(task_ids))
-
-    async def running(self, *task_ids: int) -> None:
-        await self.until(lambda: all(TaskStatus.RUNNING in self.statuses(task_id) for task_id in task_ids))
+__all__ = [
+    "ENDS",
+    "PATIENCE",
+    "SWARM",
+    "Engine",
+    "Record",
+    "batch_of",
+    "eventually",
+    "file_with_text",
+    "is_alive",
+    "local_engine",
+    "the_launcher",
+]
 
 
 class Engine:

@@ -5,11 +5,11 @@ from pathlib import Path
 from swarmd.gateways.contract import ServerGateway
 from swarmd.gateways.local import LocalGateway
 from swarmd.gateways.pull import PullGateway
-from tests.gateways.contract_suite import GatewayContract
+from tests.gateways.contract_suite import BasicContract, GatewayContract
 from tests.gateways.recording import SWARM, Record, batch_of
 
 
-class TestPullGateway(GatewayContract):
+class TestPullGateway(BasicContract):
     def make_gateway(self, folder: Path) -> ServerGateway:
         del folder
         return PullGateway()
@@ -17,7 +17,7 @@ class TestPullGateway(GatewayContract):
 
 class TestLocalGateway(GatewayContract):
     def make_gateway(self, folder: Path) -> ServerGateway:
-        return LocalGateway(folder / "logs", cores=2, kill_grace=0.3)
+        return LocalGateway(folder / "logs", cores=2, kill_grace=0.3, leave_on_close=True)
 
 
 async def test_the_pull_gateway_hands_out_and_says_nothing():

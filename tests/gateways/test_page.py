@@ -24,6 +24,10 @@ arrays:
     max_attempts: 2
 """
 SECONDS = 60
+SUITE_SECONDS = 300
+WORDS = ("passed", "skipped")
+CANNOT_FIND = 8
+"""Tests that are about `find_batch`."""
 
 pytestmark = pytest.mark.e2e
 
@@ -71,6 +75,25 @@ def configure(home: Path, shell: str) -> None:
 def test_the_example_is_no_longer_than_the_page_says():
     lines = [line for line in block("python", '"""swarmd_hosts: ').splitlines() if line.strip()]
     assert len(lines) <= 60
+
+
+def test_the_gateway_of_the_page_keeps_the_contract_as_the_page_says_it_is_tested(environment, tmp_path):
+    """With nothing but what another package has: no settings of pytest, and none of this repository's."""
+    (tmp_path / "test_swarmd_hosts.py").write_text(block("python", "class TestHostsGateway"))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider", "test_swarmd_hosts.py"],
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SUITE_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed, skipped = (int(found[1]) if (found := re.search(rf"(\d+) {word}", done.stdout)) else 0 for word in WORDS)
+    assert passed >= 30
+    assert skipped == CANNOT_FIND
 
 
 def test_the_gateway_of_the_page_runs_a_workflow(home, environment, tmp_path):

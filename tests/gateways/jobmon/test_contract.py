@@ -26,17 +26,23 @@ class Prepared(JobmonGateway):
         number = self._numbers.setdefault(swarm.swarm_id, len(self._numbers) + 1)
         self._fake.add_run(number, number)
         options = {"server": self._fake.url, "workflow_run_id": str(number), "workflow_id": str(number)}
-        await super().add_swarm(replace(swarm, options=options))
+        await super().add_swarm(replace(swarm, options={**options, **swarm.options}))
 
     async def queue_batch(self, batch: Batch) -> QueueOutcome | None:
-        tasks = self._fake.workflows[self._numbers[batch.swarm_id]].tasks
-        for task in batch.tasks():
-            tasks.setdefault(task.task_id, FakeTask(command=task.command, max_attempts=9))
+        if batch.swarm_id in self._numbers:
+            tasks = self._fake.workflows[self._numbers[batch.swarm_id]].tasks
+            for task in batch.tasks():
+                tasks.setdefault(task.task_id, FakeTask(max_attempts=9)).command = task.command
         resources = replace(batch.task_resources, cluster="fake", queue="null.q")
         return await super().queue_batch(replace(batch, task_resources=resources))
 
 
 class TestJobmonGateway(GatewayContract):
+    NEVER_RUNS = "false"
+
+    def noting(self, path: Path) -> str:
+        return ""  # the stand-in knows `true` and `false`
+
     @pytest_asyncio.fixture(autouse=True)
     async def standing_in(self):
         async with FakeJobmon().serving() as fake:

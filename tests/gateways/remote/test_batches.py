@@ -229,7 +229,7 @@ async def test_no_batch_goes_before_its_news_would_be_heard(gateways, engine, re
 
 async def test_no_batch_goes_when_its_place_cannot_be_written_down(gateways, engine, record, monkeypatch):
     with monkeypatch.context() as full_disk:
-        full_disk.setattr(bookmark, "_write", Mock(side_effect=OSError(errno.ENOSPC, "no space left")))
+        full_disk.setattr(bookmark, "write_whole", Mock(side_effect=OSError(errno.ENOSPC, "no space left")))
         gateway = await gateways.begin(config_for(engine.address), record.report, DURABLE)
         with pytest.raises(BatchRefusedError, match="no space left"):
             await gateway.queue_batch(batch_of("true"))
