@@ -14,10 +14,13 @@ import hmac
 import json
 import os
 import signal
+import socket
+import stat
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import BinaryIO
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # children are started while there are connections
 sys.path.insert(0, str(Path(__file__).parent / "generated"))
@@ -257,13 +260,21 @@ def _turned_away(*, streams: bool) -> grpc.RpcMethodHandler:
 
 def main() -> None:
     arguments = _parser().parse_args()
-    arguments.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (arguments.state / "engine.lock").open("wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            sys.exit(f"engine: another engine has {arguments.state}; give each its own with --state")
+    with _folder_of_its_own(arguments.state):
         asyncio.run(serve(arguments))
+
+
+def _folder_of_its_own(state: Path) -> BinaryIO:
+    """The folder with what must not be forgotten, for one engine at a time: as long as the lock is open."""
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (state / "engine.lock").open("wb")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"engine: another engine has {state}; give each its own with --state")
+    except OSError as error:
+        sys.exit(f"engine: --state: {error}")
+    return lock
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -280,7 +291,7 @@ def _parser() -> argparse.ArgumentParser:
 
 async def serve(arguments: argparse.Namespace) -> None:
     """Until SIGTERM or SIGINT. What runs goes on; the next engine takes it up."""
-    token = arguments.token_file.read_text().strip() if arguments.token_file else ""
+    token = _read(arguments.token_file).decode().strip() if arguments.token_file else ""
     if arguments.token_file and not token:
         sys.exit(f"engine: {arguments.token_file} is empty, so anybody would be let in; write a token into it")
     if (arguments.tls_cert is None) != (arguments.tls_key is None):
@@ -309,16 +320,44 @@ async def serve(arguments: argparse.Namespace) -> None:
 
 
 def _bind(server: grpc.aio.Server, arguments: argparse.Namespace) -> int:
-    if arguments.listen.startswith("unix:"):
-        Path(arguments.listen.removeprefix("unix:")).unlink(missing_ok=True)
+    address = arguments.listen
+    if address.startswith("unix:"):
+        _make_way(Path(address.removeprefix("unix:")))
+    elif not (address.rpartition(":")[2].isdigit() and int(address.rpartition(":")[2]) <= 65_535):
+        sys.exit(f"engine: --listen: {address} is neither unix:PATH nor HOST:PORT with a port up to 65535")
     before = os.umask(0o077)  # a socket is its owner's alone
     try:
         if arguments.tls_cert is None:
-            return server.add_insecure_port(arguments.listen)
-        pair = arguments.tls_key.read_bytes(), arguments.tls_cert.read_bytes()
-        return server.add_secure_port(arguments.listen, grpc.ssl_server_credentials([pair]))
+            return server.add_insecure_port(address)
+        pair = _read(arguments.tls_key), _read(arguments.tls_cert)
+        return server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+    except RuntimeError:
+        what = "and are the certificate and its key PEM files that belong together?" if arguments.tls_cert else ""
+        sys.exit(f"engine: it cannot listen at {address}: is it this machine's, and free? {what}".strip())
     finally:
         os.umask(before)
+
+
+def _make_way(path: Path) -> None:
+    """The socket of an engine that was killed goes; whatever else is there is somebody's."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            sys.exit(f"engine: --listen: {path} is there already, and is no socket; give another path")
+        with socket.socket(socket.AF_UNIX) as caller:
+            if caller.connect_ex(str(path)) == 0:
+                sys.exit(f"engine: --listen: somebody listens at {path} already; give another path")
+        path.unlink()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        sys.exit(f"engine: --listen: {error}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        sys.exit(f"engine: {error}")
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ class Run:
     def _code(self) -> int | None:
         try:
             return int((self.folder / "exit").read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):  # a loss of power may leave an empty file
             return None
 
     def seconds(self) -> float:

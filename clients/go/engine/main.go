@@ -13,6 +13,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/signal"
@@ -54,6 +55,9 @@ func main() {
 func serve() error {
 	if *listen == "" || *state == "" {
 		return errors.New("give --listen and --state")
+	}
+	if flag.NArg() > 0 {
+		return fmt.Errorf("%q is no option; there are only options", flag.Arg(0))
 	}
 	if *cores < 1 {
 		return fmt.Errorf("--cores: with %d nothing would ever run; give 1 or more", *cores)
@@ -98,10 +102,31 @@ func listenAt(address string) (net.Listener, error) {
 	if !isSocket {
 		return net.Listen("tcp", address)
 	}
-	_ = os.Remove(path) // of an engine that was killed: the folder's lock says that it is gone
+	if err := makeWay(path); err != nil {
+		return nil, fmt.Errorf("--listen: %w", err)
+	}
 	before := syscall.Umask(0o077)
 	defer syscall.Umask(before)
 	return net.Listen("unix", path)
+}
+
+// makeWay removes the socket of an engine that was killed; whatever else is there is somebody's.
+func makeWay(path string) error {
+	found, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if found.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("%s is there already, and is no socket; give another path", path)
+	}
+	if caller, err := net.Dial("unix", path); err == nil {
+		_ = caller.Close()
+		return fmt.Errorf("somebody listens at %s already; give another path", path)
+	}
+	return os.Remove(path)
 }
 
 func where(listener net.Listener) string {

@@ -241,7 +241,7 @@ func answerOf(known *taken) (*swarmpb.QueueBatchResponse, error) {
 // run looks what has ended and starts what fits, until the disk fails.
 func (e *engine) run() error {
 	e.mutex.Lock()
-	for _, each := range e.store.sorted(isRunning) {
+	for _, each := range sorted(e.store.running) {
 		if what, _ := runOf(e.root, each).fate(); what == neverRan && each.Boot == bootID() && each.Ending == "" {
 			e.start(each) // the engine was killed when it was about to
 		}
@@ -261,8 +261,6 @@ func (e *engine) run() error {
 	}
 }
 
-func isRunning(each *attempt) bool { return each.Running }
-
 // end is how an attempt was over.
 type end struct {
 	attempt
@@ -272,7 +270,7 @@ type end struct {
 
 func (e *engine) look() {
 	var ends []end
-	for _, each := range e.store.sorted(isRunning) {
+	for _, each := range sorted(e.store.running) {
 		process := runOf(e.root, each)
 		what, code := process.fate()
 		if what == runs {
@@ -339,27 +337,18 @@ func (e *engine) record(ends []end) {
 
 func (e *engine) startWhatFits() {
 	free := e.cores
-	for _, each := range e.store.attempts {
-		if each.Running {
-			free -= each.Cores
-		}
+	for _, each := range e.store.running {
+		free -= each.Cores
 	}
-	if free <= 0 {
-		return
-	}
-	var starting []attempt
-	line := change{Boot: bootID()}
-	var toTell []end
-	for _, each := range e.store.sorted(func(each *attempt) bool { return !each.Running }) {
-		if free -= each.Cores; free < 0 {
-			break
-		}
-		starting = append(starting, each)
-		line.Started = append(line.Started, each.Place)
-		toTell = append(toTell, end{each, swarmpb.TaskStatus_TASK_STATUS_RUNNING, ""})
-	}
+	starting := e.store.startable(free)
 	if len(starting) == 0 {
 		return
+	}
+	line := change{Boot: bootID()}
+	var toTell []end
+	for _, each := range starting {
+		line.Started = append(line.Started, each.Place)
+		toTell = append(toTell, end{each, swarmpb.TaskStatus_TASK_STATUS_RUNNING, ""})
 	}
 	line.News = newsOf(toTell)
 	if e.write(line) != nil { // on disk first: what runs is never forgotten

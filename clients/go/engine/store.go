@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sort"
@@ -18,7 +20,7 @@ import (
 
 const (
 	newsKept     = 1_000_000 // messages; a daemon that was away while more happened would not hear of the oldest
-	compactBytes = 64 << 20
+	compactBytes = 64 << 20  // a smaller file is not worth it
 )
 
 // attempt is one that is not over.
@@ -73,25 +75,32 @@ type store struct {
 	life      string // tells this file from one that was there before
 	batches   map[batchKey]*taken
 	attempts  map[int64]*attempt
+	running   map[int64]*attempt // those of them that run
+	queue     []int64            // the places of those that wait, and of some that do not any more, in their order
 	news      []news
 	firstNews int64
 	lastPlace int64
+	path      string
 	file      *os.File
+	size      int64 // of the file
+	compactAt int64 // so large it may get before it is written anew
 	broken    error // what a write failed with: its line may be there in part, and nothing may come behind it
 }
 
 func openStore(path string) (*store, error) {
-	s := &store{batches: map[batchKey]*taken{}, attempts: map[int64]*attempt{}}
+	s := &store{
+		path: path, compactAt: compactBytes,
+		batches: map[batchKey]*taken{}, attempts: map[int64]*attempt{}, running: map[int64]*attempt{},
+	}
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	s.file = file
-	size, err := s.readAll()
-	if err != nil {
+	if s.size, err = s.readAll(); err != nil {
 		return nil, err
 	}
-	if err := file.Truncate(size); err != nil { // a line that was cut off
+	if err := file.Truncate(s.size); err != nil { // a line that was cut off
 		return nil, err
 	}
 	if s.life == "" {
@@ -99,9 +108,7 @@ func openStore(path string) (*store, error) {
 		_, _ = rand.Read(name)
 		return s, s.write(change{Life: hex.EncodeToString(name)})
 	}
-	if size > compactBytes {
-		return s, s.compact(path)
-	}
+	s.compactWhenLarge()
 	return s, nil
 }
 
@@ -111,8 +118,11 @@ func (s *store) readAll() (int64, error) {
 	var size int64
 	for {
 		line, err := reader.ReadBytes('\n')
-		if err != nil {
+		if errors.Is(err, io.EOF) {
 			return size, nil
+		}
+		if err != nil {
+			return size, err
 		}
 		var one change
 		if err := json.Unmarshal(line, &one); err != nil {
@@ -123,15 +133,33 @@ func (s *store) readAll() (int64, error) {
 	}
 }
 
+// compactWhenLarge keeps the file from growing for ever: it may get twice as large as what counts.
+func (s *store) compactWhenLarge() {
+	if s.size <= s.compactAt {
+		return
+	}
+	before, size := s.file, s.size
+	if err := s.compact(); err != nil {
+		if s.file != before {
+			_ = s.file.Close()
+		}
+		_ = os.Remove(s.path + ".new")
+		s.file, s.size = before, size // as good as it was
+		s.compactAt = size + compactBytes
+		return
+	}
+	_ = before.Close()
+	s.compactAt = max(compactBytes, 2*s.size)
+}
+
 // compact writes a file with what still counts, and puts it in the place of the other.
-func (s *store) compact(path string) error {
-	file, err := os.OpenFile(path+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
+func (s *store) compact() error {
+	file, err := os.OpenFile(s.path+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
-	old := s.file
-	s.file = file
-	whole := change{Life: s.life, FirstNews: s.firstNews, News: s.news, Waiting: s.sorted(func(*attempt) bool { return true })}
+	s.file, s.size = file, 0
+	whole := change{Life: s.life, FirstNews: s.firstNews, News: s.news, Waiting: sorted(s.attempts)}
 	if err := s.append(whole); err != nil {
 		return err
 	}
@@ -143,8 +171,7 @@ func (s *store) compact(path string) error {
 	if err := file.Sync(); err != nil {
 		return err
 	}
-	_ = old.Close()
-	return os.Rename(path+".new", path)
+	return os.Rename(s.path+".new", s.path)
 }
 
 // write makes a change: on disk first.
@@ -157,6 +184,7 @@ func (s *store) write(one change) error {
 	}
 	if s.broken == nil {
 		s.apply(one)
+		s.compactWhenLarge()
 	}
 	return s.broken
 }
@@ -166,7 +194,8 @@ func (s *store) append(one change) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.file.Write(append(line, '\n'))
+	written, err := s.file.Write(append(line, '\n'))
+	s.size += int64(written)
 	return err
 }
 
@@ -186,13 +215,16 @@ func (s *store) apply(one change) {
 		one.Batch.Attempts = nil
 	}
 	for _, place := range one.Started {
-		s.attempts[place].Running, s.attempts[place].Boot = true, one.Boot
+		each := s.attempts[place]
+		each.Running, each.Boot = true, one.Boot
+		s.running[place] = each
 	}
 	for place, why := range one.Ending {
 		s.attempts[place].Ending = why
 	}
 	for _, place := range one.Ended {
 		delete(s.attempts, place)
+		delete(s.running, place)
 	}
 	s.news = append(s.news, one.News...)
 	if excess := len(s.news) - newsKept; excess > newsKept/10 {
@@ -203,18 +235,36 @@ func (s *store) apply(one change) {
 
 func (s *store) put(one attempt) {
 	s.attempts[one.Place] = &one
+	if one.Running {
+		s.running[one.Place] = &one
+	} else {
+		s.queue = append(s.queue, one.Place)
+	}
 	s.lastPlace = max(s.lastPlace, one.Place)
 }
 
-// sorted gives back the attempts that are wanted, in the order of their places.
-func (s *store) sorted(wanted func(*attempt) bool) []attempt {
-	var found []attempt
-	for _, each := range s.attempts {
-		if wanted(each) {
-			found = append(found, *each)
-		}
+// sorted gives back attempts in the order of their places.
+func sorted(attempts map[int64]*attempt) []attempt {
+	found := make([]attempt, 0, len(attempts))
+	for _, each := range attempts {
+		found = append(found, *each)
 	}
 	sort.Slice(found, func(i, j int) bool { return found[i].Place < found[j].Place })
+	return found
+}
+
+// startable takes those that start next on so many free cores out of the queue.
+func (s *store) startable(free int32) []attempt {
+	var found []attempt
+	for len(s.queue) > 0 {
+		if each := s.attempts[s.queue[0]]; each != nil && !each.Running {
+			if free -= each.Cores; free < 0 {
+				break
+			}
+			found = append(found, *each)
+		}
+		s.queue = s.queue[1:]
+	}
 	return found
 }
 

@@ -6,7 +6,6 @@ import itertools
 import random
 import re
 import shutil
-import signal
 import sqlite3
 import time
 from collections import Counter
@@ -20,7 +19,6 @@ import pytest
 from swarmd._pb.swarm.v1 import batch_pb2
 from swarmd._pb.swarm.v1 import gateway_service_pb2 as pb
 from swarmd._pb.swarm.v1.gateway_service_pb2_grpc import GatewayServiceStub
-from swarmd.core.errors import InvalidInputError
 from swarmd.core.model import TaskResources
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.contract import BatchRefusedError, Found, OutcomeUnknownError, SwarmInfo
@@ -29,7 +27,6 @@ from tests.daemon import short_home, until
 from tests.gateways.recording import SWARM, batch_of, eventually, file_with_text, is_alive
 from tests.gateways.remote.conftest import DURABLE, config_for
 from tests.gateways.remote.engines import BUILD_SECONDS, NO_GO, EngineProcess, go_engine, has_go, python_engine
-from tests.security.certificates import Authority
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS + 300)
 
@@ -241,6 +238,21 @@ async def test_a_task_that_was_killed_with_the_engine_has_failed(example, gatewa
     assert reason.startswith("it was killed")
 
 
+async def test_an_exit_code_that_a_loss_of_power_took_away_is_no_success(example, gateways, record, tmp_path):
+    gateway = await gateways.begin(config_for(example.address), record.report, DURABLE)
+    await gateway.queue_batch(batch_of(f"echo ran >>{tmp_path}/record; sleep 100"))
+    await file_with_text(tmp_path / "record")
+    example.close()
+    (folder,) = (example.home / "engine" / "runs").glob("*/*")
+    (folder / "exit").touch()
+    as_after_another_boot(example.home / "engine")
+    example.start()
+    await record.ended(1)
+    assert record.end_of(1)[0] is TaskStatus.ERROR_RECOVERABLE
+    await gateway.queue_batch(batch_of("true", first_id=2))
+    await record.ended(2)
+
+
 async def test_after_a_restart_of_the_machine_nothing_runs_a_second_time(example, gateways, record, tmp_path):
     """Its files may be older than what happened: they are taken away here, as a loss of power does it."""
     gateway = await gateways.begin(config_for(example.address), record.report, DURABLE)
@@ -377,87 +389,3 @@ def test_a_daemon_and_its_engine_are_killed_and_every_task_is_done_once(engine: 
     outcome = tortured(Plan(engine, seed=seed, tasks=160, kills=8, seconds=15, sleep=0.1))
     assert list(outcome.problems()) == []
     assert outcome.kills >= 4
-
-
-# -- who may call ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def secrets(home):
-    """A CA, a certificate of it for the engine, and a token."""
-    authority = Authority(home / "ca")
-    identity = authority.issue("engine", "localhost")
-    token = home / "token"
-    token.touch(mode=0o600)
-    token.write_text("a-secret\n")
-    return authority, identity, token
-
-
-async def test_tls_and_a_token_are_shown_and_asked_for(maker, home, gateways, record, secrets):
-    authority, identity, token = secrets
-    with maker(home, cores=2) as engine:
-        tls = ("--tls-cert", str(identity.cert), "--tls-key", str(identity.key))
-        engine.start("--listen", "localhost:0", "--token-file", str(token), *tls)
-        address = f"localhost:{engine.log.split('listening at ')[1].split()[0].rpartition(':')[2]}"
-        options = {"address": address, "tls_ca": str(authority.file), "token_file": str(token)}
-        config = config_for("", connect_timeout=20.0)
-        gateway = await gateways.begin(config, record.report, SwarmInfo(SWARM, token="t", options=options))
-        await gateway.queue_batch(batch_of("true"))
-        await record.ended(1)
-
-        wrong = home / "wrong"
-        wrong.touch(mode=0o600)
-        wrong.write_text("another\n")
-        swarm = SwarmInfo("stranger", token="t", options={**options, "token_file": str(wrong)})
-        await gateway.add_swarm(swarm)
-        await eventually(lambda: "UNAUTHENTICATED" in gateway.standing("stranger", 1, 1))
-
-        wrong.write_text("a-secret\n")
-        await eventually(lambda: not gateway.standing("stranger", 1, 1))
-        await gateway.queue_batch(batch_of("true", swarm_id="stranger"))
-        await record.until(lambda: "stranger" in {swarm_id for swarm_id, *_ in record.news})
-
-        swarm = SwarmInfo(
-            "untrusting", token="t", options={"address": address, "tls": "true", "token_file": str(token)}
-        )
-        await gateway.add_swarm(swarm)
-        await eventually(lambda: "give its CA as tls_ca" in gateway.standing("untrusting", 1, 1))
-
-
-async def test_a_token_that_is_missing_stops_the_swarm(gateways, record, home):
-    options = {"address": "localhost:1", "token_file": str(home / "none")}
-    with pytest.raises(InvalidInputError, match="token_file"):
-        await gateways.begin(config_for(""), record.report, SwarmInfo(SWARM, options=options))
-
-
-def test_over_tcp_it_wants_a_token_or_to_be_told_that_it_needs_none(maker, home):
-    with maker(home) as engine:
-        engine.launch("--listen", "localhost:0")
-        until(lambda: engine.has_ended, "it ends")
-        assert "give --token-file, or say --insecure" in engine.log
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--token-file", "{home}/empty"], "is empty"),
-        (["--listen", "localhost:0", "--token-file", "{home}/empty"], "is empty"),
-        (["--tls-key", "{home}/empty"], "give --tls-cert and --tls-key"),
-        (["--tls-cert", "{home}/empty"], "give --tls-cert and --tls-key"),
-        (["--cores", "0"], "give 1 or more"),
-    ],
-)
-def test_it_does_not_start_with_what_would_let_anybody_in_or_run_nothing(maker, home, arguments, words):
-    (home / "empty").touch(mode=0o600)
-    with maker(home) as engine:
-        engine.launch(*(argument.format(home=home) for argument in arguments))
-        until(lambda: engine.has_ended, "it ends")
-        assert words in engine.log
-        assert "Traceback" not in engine.log
-
-
-def test_its_socket_is_its_owners_alone(example):
-    path = example.home / "engine.sock"
-    assert path.stat().st_mode & 0o077 == 0
-    example.signal(signal.SIGINT)
-    until(lambda: example.has_ended, "it ends")
