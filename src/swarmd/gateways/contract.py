@@ -160,6 +160,7 @@ class ServerGateway(ABC):
     def standing(self, swarm_id: str, task_id: int, attempt: int) -> str:
         """What the engine says of an attempt that it has, for people: where it is, and what it waits for.
 
+        Asked also of tasks that wait because their run is not RUNNING: then why that is so, if the engine knows.
         Answers at once, from what is known; empty when there is nothing to say.
         """
         del swarm_id, task_id, attempt

@@ -21,6 +21,8 @@ log = get_logger("swarmd.engine")
 
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1.0, 60.0
 CANCEL_PATIENCE_SECONDS = 10.0
+ASKED_ABOUT = (ObstacleKind.ACTIVE, ObstacleKind.IN_DOUBT, ObstacleKind.WORKFLOW_RUN_STATUS)
+"""What stands in the way of a task of which the engine may know more."""
 
 
 class EngineSide:
@@ -113,9 +115,9 @@ class EngineSide:
             return ""
 
     def _standing(self, found: Explanation) -> str:
-        """What the engine says of a task that it has, as a sentence; empty when it has it not, or says nothing."""
+        """What the engine says of a task that it has, or whose run it has not begun, as a sentence; often empty."""
         obstacle = found.obstacles[0].kind if found.obstacles else None
-        if obstacle not in (ObstacleKind.ACTIVE, ObstacleKind.IN_DOUBT):
+        if obstacle not in ASKED_ABOUT:
             return ""
         task = found.task
         try:

@@ -97,7 +97,8 @@ def is_status(jobmon: Jobmon, workflow: Workflow, *statuses: str) -> None:
 
 def test_a_workflow_from_beginning_to_end_by_its_run_alone(jobmon, home):
     workflow = jobmon.workflow([["echo first"] * 6, ["echo second"] * 3], bound=False)
-    with swarmd_run(environment(home), home, "--jobmon", workflow.run_id, "--server", jobmon.url) as run:
+    chosen = ("--jobmon", workflow.run_id, "--server", jobmon.url, "--no-distributor")
+    with swarmd_run(environment(home), home, *chosen) as run:
         is_status(jobmon, workflow, "B")
         with jobmon.distributor(workflow):
             assert run.wait() == 0, run.said
@@ -123,6 +124,7 @@ def test_what_fails_is_tried_again_and_what_fails_for_good_is_told_with_its_word
             jobmon.url,
             "--workflow",
             workflow.workflow_id,
+            "--no-distributor",
         ) as run,
         jobmon.distributor(workflow, "multiprocess"),
     ):
@@ -329,6 +331,7 @@ def test_what_goes_on_already_is_taken_over(jobmon, home):
         (["--jobmon", "1"], "--server http://HOST:PORT"),
         (["--jobmon", "1", "--server", "nowhere"], "is no URL of a server"),
         (["--server", "http://h:1", "flow.yaml"], "--server: this is about --jobmon"),
+        (["--no-distributor", "flow.yaml"], "--no-distributor: this is about --jobmon"),
         (["--jobmon", "1", "--server", "http://h:1", "-j", "3"], "leave out -j"),
         (["--jobmon", "1", "--server", "http://h:1", "--local-cores", "3"], "leave out --local-cores"),
         (["--jobmon", "1", "--server", "http://h:1", "--gateway", "slurm"], "leave out --gateway"),

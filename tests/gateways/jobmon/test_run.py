@@ -46,6 +46,17 @@ async def test_heartbeats_begin_at_once_and_say_for_how_long_they_hold(fake, dri
     assert fake.paths("log_heartbeat") == [{"status": "R", "next_report_increment": 60}]
 
 
+async def test_it_is_said_since_when_a_server_does_not_answer(fake, drive):
+    fake.add_run(1, 1, [1])
+    driven = await drive(fake.url, heartbeat_seconds=0.1)
+    assert driven.gateway.swarm_trouble(SWARM) == ""
+    fake.faults["log_heartbeat"] = [Fault(503)] * 1000
+    await eventually(lambda: driven.gateway.swarm_trouble(SWARM).startswith("Jobmon's server does not answer since 20"))
+    fake.faults.clear()
+    await eventually(lambda: driven.gateway.swarm_trouble(SWARM) == "")
+    assert driven.gateway.swarm_trouble("another") == ""
+
+
 async def test_a_run_that_there_is_not_is_refused_with_its_number(fake, drive):
     with pytest.raises(InvalidInputError, match=r"run 5 of workflow 1 cannot be had.*NoResultFound") as raised:
         await drive(fake.url, 5)

@@ -101,6 +101,14 @@ def run(
             rich_help_panel=JOBMON_PANEL,
         ),
     ] = None,
+    no_distributor: Annotated[
+        bool,
+        typer.Option(
+            "--no-distributor",
+            help="Start no distributor: Jobmon's own for this run is started by somebody else.",
+            rich_help_panel=JOBMON_PANEL,
+        ),
+    ] = False,
     local_cores: Annotated[
         int | None,
         typer.Option("--local-cores", metavar="N", min=1, help="Cores to use, when a daemon is started for the run."),
@@ -143,6 +151,7 @@ def run(
         "--workflow": workflow,
         "--route-prefix": route_prefix,
         "--client-version": client_version,
+        "--no-distributor": no_distributor or None,
     }
     if jobmon is None:
         _refuse(of_jobmon, "{}: this is about --jobmon RUN, which is not given")
@@ -157,7 +166,7 @@ def run(
         fetched = fetch(checked_run(jobmon, server, workflow, route_prefix or "", client_version or ""))
         if not fetched.plan.tasks:
             raise typer.Exit(fetched.tell_that_nothing_is_left(as_json=json_output))
-        fetched.tell_of_distributor()
+        fetched = fetched.with_distributor(wanted=not no_distributor)
         gateway, pairs, plan = "jobmon", fetched.options.as_options(), fetched.plan
     changes = {"name": name, "max_concurrently_running": max_concurrently_running, "fail_fast": fail_fast}
     changes |= {"scheduling_policy": scheduling_policy}

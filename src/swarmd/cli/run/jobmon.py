@@ -5,6 +5,7 @@ the limits count it before anything new is queued; the gateway takes it over.
 """
 
 import asyncio
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -55,15 +56,18 @@ class FetchedRun:
     status: str
     """The run's, when everything was fetched."""
 
-    def tell_of_distributor(self) -> None:
-        """Say what the run still waits for, if it does."""
+    def with_distributor(self, *, wanted: bool) -> "FetchedRun":
+        """The same, with Jobmon's distributor to be started for it; says so when that cannot be, or is not wanted.
+
+        One distributor takes every task of its run, whatever cluster the task asks for.
+        """
+        clusters = sorted({each.cluster for each in self.plan.task_resources})
+        if wanted and len(clusters) == 1:
+            return replace(self, options=replace(self.options, distributor_cluster=clusters[0]))
         if self.status in life.WAITING:
-            cluster = next((each.cluster for each in self.plan.task_resources), "NAME")
-            note(
-                f"run {self.options.workflow_run_id} waits for Jobmon's distributor; if none was started since the run "
-                f"was bound: python -m jobmon.distributor.cli start --cluster_name {cluster} "
-                f"--workflow_run_id {self.options.workflow_run_id}"
-            )
+            several = f"its tasks ask for the clusters {', '.join(clusters)}, and Jobmon's distributor serves one"
+            note(waits_for_distributor(str(self.options.workflow_run_id), clusters[0], several if wanted else ""))
+        return self
 
     def tell_that_nothing_is_left(self, *, as_json: bool) -> ExitCode:
         """Say that every task is DONE already. Gives the exit code."""
@@ -78,6 +82,15 @@ class FetchedRun:
         run = f"run {self.options.workflow_run_id} of workflow {self.options.workflow_id}"
         print_line(f"{run}: all tasks were done before; the run is {life.in_words(self.status)}")
         return code
+
+
+def waits_for_distributor(run_id: str, cluster: str, why: str = "") -> str:
+    """What somebody has to do who starts the distributor, by choice or because it could not be started (`why`)."""
+    return (
+        f"{f'no distributor is started: {why}; ' if why else ''}run {run_id} waits for Jobmon's distributor; "
+        "if none was started since the run was bound: python -m jobmon.distributor.cli start "
+        f"--cluster_name {shlex.quote(cluster)} --workflow_run_id {run_id}"
+    )
 
 
 def checked_run(

@@ -116,12 +116,10 @@ def _interest(array: Tally) -> tuple[bool, bool, bool, int]:
 
 
 def _notice(swarm: "swarm_pb2.Swarm") -> str:
-    if swarm.held_reason and not swarm.outcome > 1:
-        return swarm.held_reason
     if swarm.outcome > 1:
         return ""
-    if swarm.engine_trouble:
-        return swarm.engine_trouble
+    if swarm.engine_trouble or swarm.held_reason:
+        return swarm.engine_trouble or swarm.held_reason
     if swarm.refusals:
         names = {array.array_id: array.name for array in swarm.arrays}
         refused = swarm.refusals[0]

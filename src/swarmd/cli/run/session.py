@@ -34,6 +34,8 @@ BUSY_SHARE = 4
 """The pause between two looks is at least so many times as long as a look takes."""
 MOST_FAILED_TASKS = 20
 JOBMON_GATEWAY = "jobmon"
+NO_DISTRIBUTOR = "NO_DISTRIBUTOR"
+"""Why the daemon refuses a swarm whose distributor it cannot start."""
 OVER_RUN_STATUSES = frozenset(
     {
         state_pb2.WORKFLOW_RUN_STATUS_DONE,
@@ -185,7 +187,7 @@ class _Run:
 
     async def _loaded(self, interrupts: Interrupts) -> bool:
         """Make the swarm and load the plan; False when a signal came first, and nothing is left of it then."""
-        self._swarm_id = (await self._client.create_swarm(self._new_swarm())).swarm_id
+        self._swarm_id = await self._created()
         loading = asyncio.ensure_future(self._client.add_tasks(self._swarm_id, self._plan))
         signalled = asyncio.ensure_future(interrupts.asked.wait())
         try:
@@ -202,6 +204,21 @@ class _Run:
         loading.cancel()
         await self._client.delete_swarm(self._swarm_id, force=True)
         return False
+
+    async def _created(self) -> str:
+        """Make the swarm. Jobmon's distributor that cannot be started is left to the user. Gives the swarm's id."""
+        swarm = self._new_swarm()
+        try:
+            return (await self._client.create_swarm(swarm)).swarm_id
+        except RpcError as error:
+            if error.reason != NO_DISTRIBUTOR:
+                raise
+            from swarmd.cli.run.jobmon import waits_for_distributor
+
+            cluster = swarm.gateway_options.pop("distributor_cluster")
+            run_id, why = swarm.gateway_options["workflow_run_id"], error.message.partition(": ")[2]
+            note(waits_for_distributor(run_id, cluster, why))
+        return (await self._client.create_swarm(swarm)).swarm_id
 
     def _new_swarm(self) -> swarm_pb2.Swarm:
         swarm = swarm_message(self._plan)

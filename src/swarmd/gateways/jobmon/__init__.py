@@ -2,8 +2,9 @@
 
 `gateway.py` keeps the contract, one `session.py` a swarm does the talking. What has to be decided is in modules without
 I/O: `book.py` (which attempt the server has), `life.py` (the run's status), `clock.py` (since when to ask),
-`resources.py` and `literals.py` (what travels). All but `gateway.py` and `settings.py` is imported when the first swarm
-comes, httpx too.
+`resources.py` and `literals.py` (what travels). `keeping.py` starts Jobmon's distributor when nobody else has;
+`programs.py` finds it, `distributor.py` is its process. All but `gateway.py` and `settings.py` is imported when the
+first swarm comes, httpx too.
 """
 
 from typing import TYPE_CHECKING
@@ -18,4 +19,4 @@ def made(context: "GatewayContext") -> "ServerGateway":
     from swarmd.gateways.jobmon.gateway import JobmonGateway
     from swarmd.gateways.jobmon.settings import JobmonSettings
 
-    return JobmonGateway(context.read(JobmonSettings))
+    return JobmonGateway(context.read(JobmonSettings), context.state_directory / "jobmon")

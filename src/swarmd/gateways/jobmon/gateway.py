@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from swarmd.core.batch import Batch
-from swarmd.core.errors import InvalidInputError
+from swarmd.core.errors import InvalidInputError, UnavailableError
 from swarmd.core.update import StateUpdate
 from swarmd.gateways.contract import (
     BatchRefusedError,
@@ -33,14 +34,22 @@ class JobmonGateway(ServerGateway):
     name = "jobmon"
     capabilities = Capabilities(can_find=True, can_cancel=True)
 
-    def __init__(self, settings: JobmonSettings | None = None) -> None:
+    def __init__(self, settings: JobmonSettings | None = None, folder: Path = Path()) -> None:
+        """`folder` is for what belongs to distributors; made when there is any."""
         self._settings = settings or JobmonSettings()
+        self._folder = folder
         self._report: Report | None = None
         self._sessions: dict[str, JobmonSession] = {}
         self._starting: dict[str, RunOptions] = {}
+        self._away: dict[str, RunOptions] = {}
+        """Runs that could not be taken up yet, and whose distributor goes on from an earlier daemon."""
 
     async def trouble(self) -> str:
         return missing()
+
+    def swarm_trouble(self, swarm_id: str) -> str:
+        session = self._sessions.get(swarm_id)
+        return "" if session is None else session.trouble
 
     async def start(self, report: Report) -> None:
         self._report = report
@@ -64,14 +73,19 @@ class JobmonGateway(ServerGateway):
         self._starting[swarm.swarm_id] = options
         try:
             make = (await asyncio.to_thread(import_module, "swarmd.gateways.jobmon.session")).JobmonSession
-            session: JobmonSession = make(swarm.swarm_id, options, self._settings, report)
+            session: JobmonSession = make(swarm, options, self._settings, report, self._folder)
             await session.start()
             if self._starting.get(swarm.swarm_id) is not options:
                 await session.close()
                 raise RuntimeError(f"swarm {swarm.swarm_id} was removed while its run was taken up")
+        except UnavailableError:
+            if self._starting.get(swarm.swarm_id) is options and await _has_left_one(options):
+                self._away[swarm.swarm_id] = options
+            raise
         finally:
             if self._starting.get(swarm.swarm_id) is options:
                 del self._starting[swarm.swarm_id]
+        self._away.pop(swarm.swarm_id, None)
         self._sessions[swarm.swarm_id] = session
 
     def _check_free(self, options: RunOptions) -> None:
@@ -86,10 +100,12 @@ class JobmonGateway(ServerGateway):
                 raise InvalidInputError(message, field=FIELD)
 
     async def remove_swarm(self, swarm_id: str) -> None:
-        self._starting.pop(swarm_id, None)
-        session = self._sessions.pop(swarm_id, None)
+        starting, away = self._starting.pop(swarm_id, None), self._away.pop(swarm_id, None)
+        session, options = self._sessions.pop(swarm_id, None), starting or away
         if session is not None:
             await session.remove()
+        elif options is not None and options.distributor_cluster:
+            await (await _keeping()).end_abandoned(options)
 
     async def swarm_finished(self, swarm_id: str, *, succeeded: bool) -> None:
         await self._session(swarm_id).finish(succeeded=succeeded)
@@ -125,3 +141,12 @@ class JobmonGateway(ServerGateway):
         if session is None:
             raise RuntimeError(f"the run of swarm {swarm_id} was not taken up yet")
         return session
+
+
+async def _has_left_one(options: RunOptions) -> bool:
+    """Whether an earlier daemon has started a distributor that goes on."""
+    return bool(options.distributor_cluster) and await (await _keeping()).has_left_one(options)
+
+
+async def _keeping() -> Any:
+    return await asyncio.to_thread(import_module, "swarmd.gateways.jobmon.keeping")

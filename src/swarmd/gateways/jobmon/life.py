@@ -9,6 +9,8 @@ FOLLOWING = {"G": "L", "L": "BA", "B": "IECH", "I": "OE", "O": "RE", "R": "DSECH
 
 WAITING = frozenset("GLBIO")
 """The run has not begun: its distributor takes it from B to O."""
+BEFORE_DISTRIBUTOR = frozenset("GLB")
+"""No distributor has taken the run up yet."""
 RESUMING = frozenset("CH")
 """Somebody else wants to go on with the workflow: what runs is to end (C), or need only not grow (H)."""
 OVER = frozenset("DSETA")

@@ -111,6 +111,13 @@ class JobmonServer:
         """End what runs, and with a hot resume only what was launched and does not run yet. May be repeated."""
         await self._call("PUT", f"/workflow_run/{run_id}/terminate_task_instances", {})
 
+    async def count_instances(self, run_id: int, status: str) -> int:
+        """How many task instances of a run have this status. May be repeated."""
+        body = {"task_instance_ids": [], "status": status}
+        answer = await self._call("POST", f"/workflow_run/{run_id}/sync_status", body)
+        with _as_expected():
+            return len(answer["status_updates"].get(status, ()))
+
     async def lost_runs(self, statuses: str, server_version: str) -> dict[int, int]:
         """The runs in these statuses whose last heartbeat is over, with their workflows. May be repeated."""
         answer = await self._call("GET", "/lost_workflow_run", status=list(statuses), version=server_version)

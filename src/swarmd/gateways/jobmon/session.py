@@ -7,18 +7,21 @@ over, nothing is queued any more.
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 from swarmd.core.batch import Batch
 from swarmd.core.errors import InvalidInputError, UnavailableError
 from swarmd.core.model import QueueLimits
 from swarmd.core.update import StateUpdate
-from swarmd.gateways.contract import FindOutcome, QueueOutcome
+from swarmd.gateways.contract import FindOutcome, QueueOutcome, SwarmInfo
 from swarmd.gateways.jobmon import life
 from swarmd.gateways.jobmon.binding import Binding
 from swarmd.gateways.jobmon.book import Phase, Synced, TaskBook
 from swarmd.gateways.jobmon.failures import CallError, RefusedError
 from swarmd.gateways.jobmon.http import insist
+from swarmd.gateways.jobmon.keeping import DistributorKeeper
 from swarmd.gateways.jobmon.limits import Limits
 from swarmd.gateways.jobmon.news import Reporter
 from swarmd.gateways.jobmon.queueing import Queueing
@@ -42,12 +45,14 @@ class JobmonSession:
 
     def __init__(
         self,
-        swarm_id: str,
+        swarm: SwarmInfo,
         options: RunOptions,
         settings: JobmonSettings,
         report: Callable[[StateUpdate], None],
+        folder: Path,
     ) -> None:
-        self.swarm_id = swarm_id
+        """`folder` is for what belongs to distributors."""
+        self.swarm_id = swarm.swarm_id
         self.options = options
         self.status = ""
         """The run's, as the server said last."""
@@ -81,18 +86,39 @@ class JobmonSession:
             obstacle=self._obstacle,
             tell=self._reporter.tell,
         )
+        self._keeper = self._made_keeper(swarm, folder) if options.distributor_cluster else None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._keeping: asyncio.Task[None] | None = None
         self._ending = asyncio.Lock()
         self._was_cancelled = False
         self._has_queued = False
         self._last_status = ""
         """What the run was to have at its end."""
+        self._silence = self._silent_since = ""
+        """Since when and why heartbeats are not heard; empty while they are."""
         self._is_closed = False
 
     @property
     def is_over(self) -> bool:
         """Whether the run is over, as the server said last."""
         return self.status in life.OVER
+
+    def _made_keeper(self, swarm: SwarmInfo, folder: Path) -> DistributorKeeper:
+        async def take_back(task_ids: Sequence[int]) -> None:
+            for start in range(0, len(task_ids), TAKE_BACK_TASKS):
+                ids = task_ids[start : start + TAKE_BACK_TASKS]
+                await self._server.take_back(self.options.workflow_id, ids)
+
+        return DistributorKeeper(
+            swarm,
+            self.options,
+            self._settings,
+            folder,
+            status=lambda: self.status,
+            all_statuses=self._syncing.all_statuses,
+            take_back=take_back,
+            count_killed=lambda: self._server.count_instances(self.options.workflow_run_id, "K"),
+        )
 
     # -- the beginning ---------------------------------------------------------------------------------------------
 
@@ -103,14 +129,19 @@ class JobmonSession:
         """
         try:
             await self._server.open()
-            await self._look()
+            was_bound = await self._look()
+            if self._keeper is not None:
+                await self._keeper.prepare(was_bound=was_bound)
         except BaseException:
             await self.close()
             raise
+        if self._keeper is not None:
+            self._keeping = self._in_background(self._keeper.run)
         for work in (self._syncing.run, self._heartbeats, self._triage, self._follow_limits):
             self._in_background(work)
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Gives whether somebody else had bound the run."""
         run_id, workflow_id = self.options.workflow_run_id, self.options.workflow_id
         try:
             status = await insist(lambda: self._server.run_status(run_id), seconds=PATIENCE_SECONDS)
@@ -121,6 +152,7 @@ class JobmonSession:
             self._hear_run(status)
             await insist(self._beat, seconds=PATIENCE_SECONDS)
             await insist(self._syncing.once, seconds=PATIENCE_SECONDS)
+            return status == "B"
         except RefusedError as error:
             message = f"{FIELD}: run {run_id} of workflow {workflow_id} cannot be had from {self._server.url}: {error}"
             raise InvalidInputError(message, field=FIELD) from error
@@ -184,6 +216,9 @@ class JobmonSession:
         except (CallError, TimeoutError) as error:
             log.warning("the run could not be stopped", swarm=self.swarm_id, error=str(error))
         finally:
+            if self._keeper is not None and self._keeping is not None:
+                self._keeping.cancel()
+                await self._keeper.end()
             await self.close()
 
     async def _end_what_is_left(self) -> None:
@@ -198,15 +233,25 @@ class JobmonSession:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        if self._keeper is not None:
+            await self._keeper.close()
         self._syncing.close()
         await self._server.close()
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing goes on just now, as far as it is known; empty otherwise."""
+        waits = self._obstacle() if self.status in life.WAITING else ""
+        return self._silence or (self._keeper.trouble if self._keeper is not None else "") or waits
+
     def standing(self, task_id: int, attempt: int) -> str:
-        """What the server says of an attempt."""
+        """What the server says of an attempt, and why nothing is done for it now."""
         entry = self._book.entries.get(task_id)
-        run = f"run {self.options.workflow_run_id} is {life.in_words(self.status)}"
+        trouble = self._keeper.trouble if self._keeper is not None else ""
+        run = "; ".join(filter(None, [f"run {self.options.workflow_run_id} is {life.in_words(self.status)}", trouble]))
         if entry is None or entry.attempt != attempt:
-            return ""
+            waits = f"{run}: it waits for Jobmon's distributor" if self.status in life.WAITING else ""
+            return trouble or waits
         if entry.phase is Phase.CALLED:
             return f"the answer of Jobmon's server to the call that queues it is not there; {run}"
         said = life.task_status_in_words(entry.status) if entry.status else "QUEUED"
@@ -219,7 +264,7 @@ class JobmonSession:
         if self._is_closed:
             return "the gateway closes"
         if self.status == "R":
-            return ""
+            return self._keeper.trouble if self._keeper is not None else ""
         what = f"the run {self.options.workflow_run_id} is {life.in_words(self.status)}"
         if self.status in life.WAITING:
             return f"{what}: it waits for Jobmon's distributor"
@@ -230,6 +275,8 @@ class JobmonSession:
             return
         log.info("the run's status", swarm=self.swarm_id, run=self.options.workflow_run_id, status=status)
         self.status = status
+        if self._keeper is not None:
+            self._keeper.look()
         if status in life.RUN_STATUSES:
             self._report(StateUpdate(workflow_run_status=status))
         if status in life.RESUMING:
@@ -256,10 +303,12 @@ class JobmonSession:
             while True:
                 try:
                     await self._beat()
-                    retry = SHORTEST_RETRY_SECONDS
+                    retry, self._silence, self._silent_since = SHORTEST_RETRY_SECONDS, "", ""
                     break
                 except CallError as error:
                     log.warning("a heartbeat was not heard", swarm=self.swarm_id, error=str(error))
+                    self._silent_since = self._silent_since or time.strftime("%Y-%m-%d %H:%M:%S")
+                    self._silence = f"Jobmon's server does not answer since {self._silent_since}: {error}"
                     await asyncio.sleep(retry * random.uniform(0.5, 1.5))  # noqa: S311 (many daemons, one server)
                     retry = min(LONGEST_RETRY_SECONDS, 2 * retry)
 
@@ -338,10 +387,11 @@ class JobmonSession:
     def _tell_queue_limits(self, limits: list[QueueLimits]) -> None:
         self._report(StateUpdate(queue_limits=limits))
 
-    def _in_background(self, work: Callable[[], Awaitable[None]]) -> None:
+    def _in_background(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         task = asyncio.create_task(self._keep_going(work), name=f"jobmon {self.swarm_id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _keep_going(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do it to its end. An error of our own must not leave a run without heartbeats or syncs."""

@@ -48,6 +48,14 @@ class JobmonSettings(BaseModel):
     """A call whose answer was lost may be carried out for so long yet; only then its tasks can be queued again."""
     drain_seconds: float = Field(default=300.0, ge=0)
     """How long a run that is to be resumed elsewhere waits for its tasks to end."""
+    distributor_python: str = ""
+    """The Python that has Jobmon, for the distributor; empty: the first that is found."""
+    distributor_pass_seconds: int = Field(default=2, ge=1)
+    """How often a distributor that is started here looks for work."""
+    distributor_wait_seconds: float = Field(default=5.0, ge=0)
+    """How long a run that was bound by somebody else is given for a distributor of theirs."""
+    launched_seconds: float = Field(default=300.0, gt=0)
+    """When the distributor has died: how long a task that it launched may take to begin before it is taken back."""
     ca_file: Path | None = None
     """PEM: the CA of a server with https; None: those of the system."""
 
@@ -64,6 +72,8 @@ class RunOptions:
     """What every route begins with: nothing for 3.2.2, `/api/v3` for newer servers."""
     client_version: str = ""
     """Sent as `client_jobmon_version`, which newer servers want; empty: not sent."""
+    distributor_cluster: str = ""
+    """The cluster that Jobmon's distributor is to be started for; empty: somebody else starts it."""
 
     @property
     def url(self) -> str:
@@ -83,7 +93,7 @@ def missing() -> str:
     return ""
 
 
-NAMES = ("server", "workflow_run_id", "workflow_id", "route_prefix", "client_version")
+NAMES = ("server", "workflow_run_id", "workflow_id", "route_prefix", "client_version", "distributor_cluster")
 _REQUIRED = ("server", "workflow_run_id", "workflow_id")
 
 
@@ -105,6 +115,7 @@ def read_options(given: Mapping[str, str]) -> RunOptions:
         workflow_id=_id(given, "workflow_id"),
         route_prefix=checked_prefix(given.get("route_prefix", ""), f"{FIELD}[route_prefix]"),
         client_version=given.get("client_version", ""),
+        distributor_cluster=_cluster(given.get("distributor_cluster", "")),
     )
 
 
@@ -134,6 +145,13 @@ def _id(given: Mapping[str, str], name: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= MAX_ID):
         raise _invalid(name, f"{text!r} is no id; give a number above 0")
     return int(text)
+
+
+def _cluster(name: str) -> str:
+    """It becomes an argument of a program."""
+    if name.startswith("-") or "\0" in name:
+        raise _invalid("distributor_cluster", f"{name!r} is no name of a cluster")
+    return name
 
 
 def _invalid(name: str, what: str) -> InvalidInputError:
