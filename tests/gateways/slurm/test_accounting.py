@@ -49,6 +49,27 @@ async def test_elements_that_left_the_queue_are_told_by_sacct(cluster_with_accou
         assert done == (TaskStatus.DONE, "")
 
 
+async def test_arrays_that_were_cancelled_and_forgotten_are_not_queued_again(
+    cluster_with_accounts: Cluster, tmp_path: Path
+):
+    cluster = cluster_with_accounts
+    async with slurm_engine(cluster, tmp_path, account="physics", poll_min=600, poll_max=600) as engine:
+        await engine.gateway._site.refresh(now=True)
+        cluster.call("scontrol", "update", "nodename=n1", "state=drain", "reason=test")
+        by_name = await engine.queue("true", "true")
+        await engine.queue("true", first_id=3)
+        cluster.call("scancel", f"--name={by_name.batch_id}")
+        cluster.call("scancel", engine.job_of(3).split("_")[0])
+        cluster.call("scontrol", "update", "nodename=n1", "state=resume")
+        await forgotten(cluster, 0)
+        await look(engine)
+        for status, reason in await engine.ends(1, 2, 3):
+            assert (status, reason.partition(" was ")[2]) == (
+                TaskStatus.ERROR_RECOVERABLE,
+                "cancelled before it started",
+            )
+
+
 async def test_what_a_users_limit_leaves_no_room_for_comes_back_and_the_rest_runs(
     cluster_with_accounts: Cluster, tmp_path: Path
 ):

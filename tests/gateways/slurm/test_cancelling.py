@@ -1,9 +1,12 @@
 """Cancelling: what waits and what runs, before Slurm has it and while Slurm is away."""
 
 import asyncio
+import getpass
 import secrets
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from swarmd import Scheduler, SwarmState
 from swarmd.core.model import Array, Task, TaskResources
@@ -126,6 +129,34 @@ async def test_what_somebody_else_cancels_before_it_started_has_failed_too(clust
         assert (status, reason) == (E, f"Slurm's job {job} was cancelled before it started")
         cluster.call("scontrol", "update", "nodename=n1", "state=resume")
         assert await engine.ends(1, 3) == [(D, "")] * 2
+
+
+@pytest.mark.parametrize("how", ["job", "name", "user", "state"])
+async def test_what_somebody_else_cancels_of_whole_arrays_has_failed_and_is_not_queued_again(
+    cluster: Cluster, tmp_path: Path, how: str
+):
+    """Slurm tells of each element, or of the array alone, which depends on how it was asked."""
+    async with slurm_engine(cluster, tmp_path) as engine:
+        cluster.call("scontrol", "update", "nodename=n1", "state=drain", "reason=test")
+        batch = await engine.queue("true", "true", "true")
+        await engine.record.until(lambda: engine.record.statuses(2))
+        job = engine.job_of(1).split("_")[0]
+        ways = {"job": job, "name": f"--name={batch.batch_id}", "user": f"--user={getpass.getuser()}"}
+        cluster.call("scancel", ways.get(how, "--state=PENDING"))
+        for status, reason in await engine.ends(1, 2, 3):
+            assert status is E
+            assert "was cancelled" in reason
+        assert engine.status_file(1).read_text() == "never\n"
+
+
+async def test_what_waits_and_what_runs_of_an_array_is_cancelled_by_somebody_else(cluster: Cluster, tmp_path: Path):
+    async with slurm_engine(cluster, tmp_path) as engine:
+        await engine.queue(*["sleep 100"] * 4, resources=TaskResources(1, cores=100))
+        await eventually(lambda: [line.split()[1] for line in waiting(cluster)].count("RUNNING") == 2)
+        cluster.call("scancel", f"--user={getpass.getuser()}")
+        ends = await engine.ends(1, 2, 3, 4)
+        assert [status for status, _ in ends] == [E] * 4
+        assert all("was cancelled" in reason for _, reason in ends)
 
 
 async def test_jobs_of_a_removed_swarm_are_ended(cluster: Cluster, tmp_path: Path):

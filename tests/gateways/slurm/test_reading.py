@@ -84,6 +84,8 @@ def test_sacct_is_believed_only_about_the_batch_that_is_meant():
         "7_0|mine|FAILED|2:0\n7_1|mine|CANCELLED by 0|0:15\n8_0|others|COMPLETED|0:0\n7_[2-3]|mine|PENDING|0:0\nbad\n"
     )
     assert read_accounts(text, {7: "mine", 8: "mine"}) == {"7_0": Past("FAILED", 2), "7_1": Past("CANCELLED", -15)}
+    text = "7_[2-5%2]|mine|CANCELLED by 0|0:0\n8|mine|CANCELLED by 0|0:0\n9|others|CANCELLED by 0|0:0\n"
+    assert read_accounts(text, {7: "mine", 8: "mine", 9: "mine"}).keys() == {"7_", "8_"}
 
 
 def test_the_last_line_of_jobcomp_counts(tmp_path: Path):
@@ -95,7 +97,10 @@ def test_the_last_line_of_jobcomp_counts(tmp_path: Path):
         "JobId=7 Name=mine JobState=CANCELLED ExitCode=0:0",
     ]
     path.write_text("\n".join(lines) + "\n")
-    assert from_completions(path, {7: "mine"}) == {"7_0": Past("TIMEOUT", 0)}
+    assert from_completions(path, {7: "mine"}) == {
+        "7_0": Past("TIMEOUT", 0),
+        "7_": Past("CANCELLED", 0),
+    }
     assert from_completions(tmp_path / "nowhere", {7: "mine"}) == {}
 
 
@@ -276,10 +281,11 @@ def test_a_status_file_whose_first_line_is_not_seen_yet_is_waited_for(element: E
 def test_records_that_do_not_speak_of_an_end_say_nothing(element: Element, state: str):
     """Accounts say for ever that what was lost with a controller runs, and can be behind."""
     case = Case(element, None, "nothing of it")
-    assert with_past(case, Past(state, 0)) == case
+    pasts = {"12_3": Past(state, 0)}
+    assert with_past(case, pasts) == case
     element.status_file.write_text(STARTED)
-    assert settle(with_past(case, Past(state, 0))).follow == "12_3"
-    assert with_past(case, Past("COMPLETED", 0)).stage is Stage.DONE
+    assert settle(with_past(case, pasts)).follow == "12_3"
+    assert with_past(case, {"12_3": Past("COMPLETED", 0)}).stage is Stage.DONE
 
 
 async def test_records_of_a_job_are_not_those_of_another_that_had_its_number(element: Element, tmp_path: Path):

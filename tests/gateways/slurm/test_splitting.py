@@ -107,6 +107,20 @@ async def test_elements_that_left_the_queue_are_told_by_slurms_own_records(forge
         assert [status for status, _ in ends] == [TaskStatus.ADJUSTING_RESOURCES, E]
 
 
+async def test_arrays_that_were_cancelled_and_forgotten_are_not_queued_again(forgetful: Cluster, tmp_path: Path):
+    """What Slurm never started is given back, unless its records tell that somebody wanted it so."""
+    records = forgetful.job_completions
+    async with slurm_engine(forgetful, tmp_path, poll_min=600, poll_max=600, jobcomp_file=records) as engine:
+        forgetful.call("scontrol", "update", "nodename=n1", "state=drain", "reason=test")
+        batch = await engine.queue("true", "true")
+        forgetful.call("scancel", f"--name={batch.batch_id}")
+        forgetful.call("scontrol", "update", "nodename=n1", "state=resume")
+        await forgotten(forgetful, 0)
+        await look(engine)
+        for status, reason in await engine.ends(1, 2):
+            assert (status, reason.partition(" was ")[2]) == (E, "cancelled before it started")
+
+
 async def forgotten(cluster: Cluster, left: int) -> None:
     """Wait until Slurm does not know more elements than these."""
     async with asyncio.timeout(100):

@@ -74,7 +74,7 @@ class Conclusions:
         if self._site.facts.keeps_accounts:
             pasts |= await history.from_accounts(self._programs, jobs)
         told = {case.element for case in cases if jobs.get(case.element.job_id) == case.element.batch.batch_id}
-        return [with_past(case, pasts.get(case.element.name)) if case.element in told else case for case in cases]
+        return [with_past(case, pasts) if case.element in told else case for case in cases]
 
     def _conclude_as(self, element: Element, outcome: Outcome) -> None:
         if outcome.follow:

@@ -28,7 +28,7 @@ class Past:
 
 
 Pasts = Mapping[str, Past]
-"""By the element's name at Slurm, `<job>_<index>`."""
+"""By the element's name at Slurm, `<job>_<index>`; `<job>_` for all that was cancelled of an array while it waited."""
 
 
 async def from_accounts(programs: Programs, jobs: Mapping[int, str]) -> Pasts:
@@ -49,8 +49,8 @@ def read_accounts(text: str, jobs: Mapping[int, str]) -> Pasts:
     found: dict[str, Past] = {}
     for line in text.splitlines():
         parts = line.split("|")
-        if len(parts) == 4 and _is_of(parts[0], parts[1], jobs):
-            found[parts[0]] = Past(parts[2].split(" ", 1)[0], _code(parts[3]))
+        if len(parts) == 4:
+            _note(found, parts[0], parts[1], jobs, Past(parts[2].split(" ", 1)[0], _code(parts[3])))
     return found
 
 
@@ -59,15 +59,21 @@ def from_completions(path: Path, jobs: Mapping[int, str]) -> Pasts:
     found: dict[str, Past] = {}
     for line in _last_lines(path):
         values = dict(_PAIRS.findall(line))
-        element = f"{values.get('ArrayJobId', '')}_{values.get('ArrayTaskId', '')}"
-        if _is_of(element, values.get("Name", ""), jobs):
-            found[element] = Past(values.get("JobState", ""), _code(values.get("ExitCode", "")))
+        element = f"{values.get('ArrayJobId') or values.get('JobId', '')}_{values.get('ArrayTaskId', '')}"
+        past = Past(values.get("JobState", ""), _code(values.get("ExitCode", "")))
+        _note(found, element, values.get("Name", ""), jobs, past)
     return found
 
 
-def _is_of(element: str, name: str, jobs: Mapping[int, str]) -> bool:
+def _note(found: dict[str, Past], element: str, name: str, jobs: Mapping[int, str], past: Past) -> None:
+    """Keep what is of these jobs: of single elements, and of what was cancelled together while it waited."""
     job, _, index = element.partition("_")
-    return job.isdecimal() and index.isdecimal() and jobs.get(int(job)) == name
+    if not job.isdecimal() or jobs.get(int(job)) != name:
+        return
+    if index.isdecimal():
+        found[element] = past
+    elif past.state == "CANCELLED":
+        found[f"{job}_"] = past
 
 
 def _code(text: str) -> int:

@@ -16,7 +16,7 @@ class Row:
     """One element of an array."""
 
     key: str
-    """`<job>_<index>`."""
+    """`<job>_<index>`; without an index when it is about what waited of a whole array."""
     state: str
     wait_status: int
     reason: str
@@ -54,6 +54,11 @@ class Listing:
         line = self.lines.get(key)
         return None if line is None else row_of(key, line)
 
+    def whole(self, job_id: int) -> Row | None:
+        """What it said of an array as a whole, as it does of what waited when it was cancelled by name or by user."""
+        line = self.lines.get(str(job_id))
+        return None if line is None else _row(f"{job_id}_", line)
+
 
 def list_arguments(user: str, names: Iterable[str]) -> list[str]:
     """The arguments of squeue for every element that a user has of jobs with these names, and maybe others."""
@@ -74,9 +79,13 @@ def read_listing(text: str, before: Mapping[str, str], expected: Iterable[str] =
 
 def row_of(key: str, line: str) -> Row | None:
     """One line as values; None for one that is not about a single element."""
-    parts = line.split("|")
     job, _, index = key.partition("_")
-    if len(parts) < 6 or not (job.isdecimal() and index.isdecimal()):
+    return _row(key, line) if job.isdecimal() and index.isdecimal() else None
+
+
+def _row(key: str, line: str) -> Row | None:
+    parts = line.split("|")
+    if len(parts) < 6:
         return None
     state, status, reason, name, comment, restarts = parts[:6]
     return Row(key, state, _number(status), reason, name, comment, _number(restarts))

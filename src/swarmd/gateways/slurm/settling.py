@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.local.reasons import exit_text, with_tail
 from swarmd.gateways.slurm.attempts import Element, Ending
-from swarmd.gateways.slurm.history import Past
+from swarmd.gateways.slurm.history import Pasts
 from swarmd.gateways.slurm.script import NO_DIRECTORY, NO_FILES, NOTHING_RUN, TAKEN, UNWRITABLE
 from swarmd.gateways.slurm.states import FINAL, Stage, stage_of
 from swarmd.gateways.slurm.status_file import Status, read_status
@@ -35,8 +35,8 @@ class Case:
     """Slurm's state, and its reason where there is one."""
     exit_code: int | None = None
     """Below zero: the number of the signal."""
-    has_siblings: bool = False
-    """Other elements of the same array are known."""
+    knows_array: bool = False
+    """Slurm knows its array: an element of which it knows nothing then was cancelled before it started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def _absent(case: Case, status: Status) -> Outcome:
         return _failed(element, exit_text(status.exit_code))
     if not status.never:
         return Outcome(TaskStatus.ERROR_RECOVERABLE, _vanished(element), follow=_runner(case, status))
-    if case.has_siblings:
+    if case.knows_array:
         return Outcome(TaskStatus.ERROR_RECOVERABLE, f"Slurm's job {element.name} was cancelled before it started")
     return Outcome(TaskStatus.REGISTERED, f"Slurm does not know its job {element.name} any more, which never started")
 
@@ -156,16 +156,17 @@ def _failed(element: Element, text: str) -> Outcome:
     return Outcome(TaskStatus.ERROR_RECOVERABLE, with_tail(text, element.output.err))
 
 
-def with_past(case: Case, past: Past | None) -> Case:
+def with_past(case: Case, pasts: Pasts) -> Case:
     """The case of an element that has left the queue, with what Slurm's records say of its end.
 
     Records that know no end of it say nothing: they may be behind, and accounts have jobs that a controller lost in a
     crash as running for ever.
     """
+    past = pasts.get(case.element.name)
     stage = None if past is None else stage_of(past.state)
     if past is None or stage not in FINAL:
-        return case
-    return Case(case.element, stage, past.state, past.exit_code, case.has_siblings)
+        return replace(case, knows_array=case.knows_array or f"{case.element.job_id}_" in pasts)
+    return Case(case.element, stage, past.state, past.exit_code, case.knows_array)
 
 
 def last_words_of_all(elements: Sequence[Element]) -> list[Outcome | None]:

@@ -56,8 +56,8 @@ class Tracker:
         self._sought: dict[str, SlurmBatch] = {}
         """Batches that may be in the queue by their name."""
         self._lines: Mapping[str, str] = {}
-        self._siblings: dict[tuple[SlurmBatch, int], bool] = {}
-        """Whether the last look has seen other elements of an array."""
+        self._arrays: dict[tuple[SlurmBatch, int], bool] = {}
+        """Whether the last look has seen anything of an array."""
         self._callers: list[asyncio.Future[bool]] = []
         """Those who wait for a look that begins after they asked."""
         self._woken = asyncio.Event()
@@ -212,7 +212,7 @@ class Tracker:
 
     async def _fold(self, listing: Listing, new: set[Element]) -> None:
         """Note everything that a look has shown; `new` are those to be looked at whether it is new or not."""
-        self._siblings.clear()
+        self._arrays.clear()
         await self._adopt(listing, new)
         cases = await self._all_looked_at(listing, new)
         if listing.changed or listing.gone:
@@ -276,9 +276,9 @@ class Tracker:
         """Note what the queue says of an element. Returns the case of one that is over."""
         if row is None or row.name != element.batch.batch_id:
             place = element.batch, element.job_id
-            if place not in self._siblings:
-                self._siblings[place] = _has_siblings(element, listing)
-            return Case(element, None, "nothing of it", has_siblings=self._siblings[place])
+            if place not in self._arrays:
+                self._arrays[place] = _knows_array(element, listing)
+            return Case(element, None, "nothing of it", knows_array=self._arrays[place])
         element.state, element.reason = row.state, row.reason
         stage = stage_of(row.state)
         if stage is Stage.WAITS:
@@ -341,10 +341,13 @@ class Tracker:
             self._conclusions.tell(element, TaskStatus.RUNNING)
 
 
-def _has_siblings(element: Element, listing: Listing) -> bool:
-    """Whether a look has seen other elements of the same array."""
+def _knows_array(element: Element, listing: Listing) -> bool:
+    """Whether a look has seen other elements of the same array, or that the rest of it was cancelled as a whole."""
+    name, whole = element.batch.batch_id, listing.whole(element.job_id)
+    if whole is not None and whole.name == name and stage_of(whole.state) is Stage.CANCELLED:
+        return True
     rows = (listing.row(other.name) for other in element.batch.elements if other.job_id == element.job_id)
-    return any(row is not None and row.name == element.batch.batch_id for row in rows)
+    return any(row is not None and row.name == name for row in rows)
 
 
 def _place(comment: str) -> tuple[int, int]:
