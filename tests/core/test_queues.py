@@ -327,6 +327,24 @@ def test_a_task_whose_resources_are_capped_is_told_so():
     assert "capped" not in state.explain(1).summary
 
 
+@pytest.mark.parametrize(
+    ("fallback_queues", "words"),
+    [
+        (("long",), " Its fallback queue 'long' cannot hold what it would need."),
+        (("long", "all", "wide"), " None of its fallback queues 'long', 'wide' can hold what it would need."),
+        (("all",), ""),
+    ],
+)
+def test_that_no_fallback_queue_can_hold_it_is_said(fallback_queues, words):
+    asked = TaskResources(1, queue="all", memory_mib=100, fallback_queues=fallback_queues)
+    state = a_swarm([a_task(1, scales=DOUBLE)], resources=[asked])
+    limits = [QueueLimits("", queue, memory_mib=150) for queue in ("all", "long", "wide")]
+    state.apply_update(StateUpdate(queue_limits=limits))
+    run_out(state)
+    most = "Its resources are capped by queue 'all': an attempt asks for at most 150 MiB of memory."
+    assert state.explain(1).summary.endswith(most + words)
+
+
 def test_every_resource_that_is_capped_is_named():
     asked = TaskResources(1, cores=2, memory_mib=100, runtime_seconds=60.0)
     state = a_swarm([a_task(1, scales=DOUBLE)], resources=[asked])

@@ -75,7 +75,10 @@ async def test_every_attempt_says_what_it_asked_for(rpc: Rpc):
     assert [each.task_resources_id for each in shown] == [1, *range((1 << 40) + 1, (1 << 40) + 5)]
     assert all(dict(each.extra) == {"account": "x"} and len(each.fallback_queues) == 2 for each in shown)
     assert [batch.task_resources for batch in handed_out] == shown
-    assert told.summary.endswith("capped by queue 'long' of cluster 'c': an attempt asks for at most 8 cores.")
+    assert told.summary.endswith(
+        "capped by queue 'long' of cluster 'c': an attempt asks for at most 8 cores. "
+        "Its fallback queue 'middle' cannot hold what it would need."
+    )
 
 
 async def test_what_the_gateway_tells_of_its_queues_counts_and_what_makes_no_sense_harms_nothing(rpc: Rpc):

@@ -167,4 +167,9 @@ def caps_in_words(resources: TaskResources, scales: Scales, queues: Queues) -> s
         return ""
     queue = f"queue {limits.queue!r}" if limits.queue else "the default queue"
     where = f"{queue} of cluster {limits.cluster!r}" if limits.cluster else queue
-    return f"Its resources are capped by {where}: an attempt asks for at most {' and '.join(capped)}."
+    words = f"Its resources are capped by {where}: an attempt asks for at most {' and '.join(capped)}."
+    others = [repr(other) for other in dict.fromkeys(resources.fallback_queues) if other != resources.queue]
+    if not others:
+        return words
+    can_not = "Its fallback queue" if len(others) == 1 else "None of its fallback queues"
+    return f"{words} {can_not} {', '.join(others)} {'cannot' if len(others) == 1 else 'can'} hold what it would need."
