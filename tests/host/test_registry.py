@@ -242,6 +242,10 @@ async def test_what_the_engine_says_of_a_task_is_part_of_its_explanation(monkeyp
     assert swarm.explain(1).summary == "It is QUEUED, in attempt 1. The engine says: job 1_1 is PENDING."
     assert "engine says" not in swarm.explain(2).summary
 
+    swarm.apply(StateUpdate(workflow_run_status="B"))
+    assert swarm.explain(2).summary.endswith("only a RUNNING swarm queues tasks. The engine says: job 2_0 is PENDING.")
+    swarm.apply(StateUpdate(workflow_run_status="R"))
+
     def fails(swarm_id, task_id, attempt):
         raise KeyError(task_id)
 

@@ -129,11 +129,12 @@ class Jobmon:
         scales: Mapping[str, object] | None = None,
         fallback_queues: Sequence[str] = (),
         bound: bool = True,
+        lives_for: float = 60,
         chained: bool = True,
     ) -> Workflow:
         """Make one: every task of a layer waits for all of the layer before, unless they are not `chained`.
 
-        With a run, which is BOUND unless told.
+        With a run, which is BOUND unless told, and whose first heartbeat holds for `lives_for` seconds.
         """
         tool = self.post("/tool", name=f"tool {next(self._numbers)}")["tool"][0]
         tool_version = self.post("/tool_version", tool_id=tool)["tool_version"][0]
@@ -191,7 +192,7 @@ class Jobmon:
         }
         bound_tasks = self._bind_tasks(workflow, rows)
         run = self.post(
-            "/workflow_run", workflow_id=workflow, user="u", jobmon_version="3.2.2", next_report_increment=60
+            "/workflow_run", workflow_id=workflow, user="u", jobmon_version="3.2.2", next_report_increment=lives_for
         )["workflow_run_id"]
         if bound:
             self.set_run_status(run, "B")

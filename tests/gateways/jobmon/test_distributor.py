@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -52,10 +53,10 @@ def is_done(jobmon: Jobmon, workflow: Workflow) -> None:
 
 @pytest.mark.parametrize("bound", [False, True])
 def test_one_command_is_all_that_a_user_types(jobmon, home, bound):
-    workflow = jobmon.workflow([["echo first"] * 6, ["echo second"] * 3], cluster="multiprocess", bound=bound)
-    chosen = ["--jobmon", workflow.run_id, "--server", jobmon.url]
-    chosen += ["--workflow", workflow.workflow_id] if bound else []  # one that waits is told only in a minute
-    with swarmd_run(environment(home, **settings(jobmon)), home, *chosen) as run:
+    layers = [["echo first"] * 6, ["echo second"] * 3]
+    workflow = jobmon.workflow(layers, cluster="multiprocess", bound=bound, lives_for=2 if bound else 60)
+    command = ["--jobmon", workflow.run_id, "--server", jobmon.url]
+    with swarmd_run(environment(home, **settings(jobmon)), home, *command) as run:
         assert run.wait() == 0, run.said
     assert f"jobmon run {workflow.run_id}: all 9 tasks done" in run.said
     assert "jobmon.distributor.cli" not in run.said
@@ -116,24 +117,27 @@ def test_a_daemon_that_keeps_nothing_leaves_no_distributor(jobmon, home):
     assert marked(jobmon, workflow) == []
 
 
-@pytest.mark.parametrize("moment", ["before", "meanwhile"])
-def test_a_distributor_of_the_users_is_respected(jobmon, home, moment):
+def test_a_distributor_of_the_users_is_left_alone(jobmon, home):
     workflow = jobmon.workflow([["true"] * 3], cluster="multiprocess")
-    wait = 60.0 if moment == "meanwhile" else 0.0
-    variables = environment(home, **settings(jobmon, distributor_wait_seconds=wait))
-    if moment == "before":
-        theirs, ours = (
-            jobmon.distributor(workflow, "multiprocess"),
-            swarmd_run(variables, home, *named(jobmon, workflow)),
-        )
-        with theirs, ours as run:
+    variables = environment(home, **settings(jobmon, distributor_wait_seconds=0.0))
+    with (
+        jobmon.distributor(workflow, "multiprocess") as own,
+        swarmd_run(variables, home, *named(jobmon, workflow)) as run,
+    ):
+        assert run.wait() == 0, run.said
+        assert own.poll() is None
+    assert marked(jobmon, workflow) == []
+    is_done(jobmon, workflow)
+
+
+def test_a_run_that_was_bound_by_somebody_is_given_time_for_a_distributor_of_theirs(jobmon, home):
+    workflow = jobmon.workflow([["true"] * 3], cluster="multiprocess")
+    variables = environment(home, **settings(jobmon, distributor_wait_seconds=60.0))
+    with swarmd_run(variables, home, *named(jobmon, workflow)) as run:
+        until(lambda: "BOUND" in run.said, "the run to wait", WAIT_SECONDS)
+        with jobmon.distributor(workflow, "multiprocess") as own:
             assert run.wait() == 0, run.said
-    else:
-        with swarmd_run(variables, home, *named(jobmon, workflow)) as run:
-            until(lambda: "BOUND" in run.said, "the run to wait", WAIT_SECONDS)
-            with jobmon.distributor(workflow, "multiprocess") as own:
-                assert run.wait() == 0, run.said
-                assert own.poll() is None
+            assert own.poll() is None
     assert marked(jobmon, workflow) == []
     is_done(jobmon, workflow)
 
@@ -164,6 +168,41 @@ def test_a_distributor_that_dies_is_told_and_started_again(jobmon, home):
     assert jobmon.run_status(workflow.run_id) == "D"
     assert set(jobmon.statuses(workflow).values()) == {"D"}
     assert marked(jobmon, workflow) == []
+
+
+def test_one_that_died_while_no_daemon_was_there_is_followed_by_another(jobmon, home):
+    workflow = jobmon.workflow([["sleep 1"] * 6], cluster="multiprocess", bound=False, max_attempts=5)
+    variables = environment(home, **settings(jobmon, launched_seconds=1.0))
+    with (
+        running(home=home, environment=variables) as daemon,
+        swarmd_run({**variables, **daemon.environment}, home, *named(jobmon, workflow)) as run,
+    ):
+        until(lambda: "R" in jobmon.statuses(workflow).values(), "a task to run", WAIT_SECONDS)
+        (first,) = distributors(jobmon, workflow)
+        daemon.process.kill()
+        run.process.kill()
+        daemon.process.wait()
+    os.kill(first, signal.SIGKILL)
+    until(lambda: not is_running(first), "its end")
+    with running(home=home, environment=variables):
+        is_status(jobmon, workflow, "D", "E")
+        until(lambda: not marked(jobmon, workflow), "the distributor to end", WAIT_SECONDS)
+    assert set(jobmon.statuses(workflow).values()) == {"D"}
+
+
+def test_a_swarm_that_is_deleted_takes_its_distributor_along(jobmon, home):
+    workflow = jobmon.workflow([["sleep 300"]], cluster="multiprocess", bound=False)
+    variables = environment(home, **settings(jobmon))
+    with (
+        running(home=home, environment=variables) as daemon,
+        swarmd_run({**variables, **daemon.environment}, home, *named(jobmon, workflow), "--swarm-id", "s") as run,
+    ):
+        until(lambda: "R" in jobmon.statuses(workflow).values(), "a task to run", WAIT_SECONDS)
+        run.process.kill()
+        delete = [sys.executable, "-m", "swarmd", "delete", "s", "--force"]
+        subprocess.run(delete, env=daemon.environment, check=True, capture_output=True)
+        assert marked(jobmon, workflow) == []
+    assert jobmon.run_status(workflow.run_id) == "S"
 
 
 def test_a_distributor_that_cannot_work_is_told_with_its_last_words(jobmon, home, tmp_path):

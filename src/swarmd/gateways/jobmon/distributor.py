@@ -111,6 +111,14 @@ class Distributor:
             self._process.returncode = 0
 
 
+def end_forks(mark: Mark) -> None:
+    """SIGKILL for what a dead distributor forked, which would launch what is given up. Tasks that run are left."""
+    for pid, _ in mark.processes():
+        if RUN_OPTION in command_of(pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
 def end_all(mark: Mark, leaders: Collection[int]) -> None:
     """SIGKILL for a run's distributors, what they forked, and all that is in their groups still."""
     marked = list(mark.processes())

@@ -3,29 +3,29 @@
 There must never be two for a run: each takes every task of it, and every task would run twice. One that another daemon
 started here is found by its mark; one of the user's shows by the run's status, which it takes from BOUND onwards.
 
-One that died is started again only when no task is between the distributor and its cluster (INSTANTIATING, LAUNCHED):
-Jobmon's distributor ends with an error as soon as it sees such a task that it has not launched itself.
+One that died is started again when what it has left is cleared away (`leftovers.py`).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from swarmd.core.errors import InvalidInputError
 from swarmd.gateways.contract import SwarmInfo
 from swarmd.gateways.jobmon import life
-from swarmd.gateways.jobmon.book import Statuses
 from swarmd.gateways.jobmon.distributor import (
     MARK,
     Distributor,
     Mark,
     end_all,
+    end_forks,
     last_line,
     says_that_it_lives,
     shorten,
 )
 from swarmd.gateways.jobmon.failures import CallError
+from swarmd.gateways.jobmon.leftovers import Leftovers
 from swarmd.gateways.jobmon.programs import NoProgramError, Program, find_program
 from swarmd.gateways.jobmon.settings import FIELD, JobmonSettings, RunOptions
 from swarmd.gateways.local.attempt import environment_of_programs
@@ -36,8 +36,6 @@ log = get_logger("swarmd.jobmon")
 
 LOOK_SECONDS = 1.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
-INSTANTIATED_SECONDS = 5.0
-"""So long a task that a dead distributor was about to launch may take to show that it was launched."""
 KILL_SECONDS = 10.0
 """How long a distributor is given to end the tasks that were cancelled, before it is told to end itself."""
 END_SECONDS = 5.0
@@ -55,20 +53,16 @@ class DistributorKeeper:
         folder: Path,
         *,
         status: Callable[[], str],
-        all_statuses: Callable[[], Awaitable[Statuses]],
-        take_back: Callable[[Sequence[int]], Awaitable[None]],
-        count_killed: Callable[[], Awaitable[int]],
+        leftovers: Leftovers,
     ) -> None:
-        """`status` is the run's, `count_killed` says how many instances the distributor has yet to end."""
+        """`status` is the run's."""
         self.trouble = ""
         """Why the run has no distributor though it should; empty when it has one, or is not in need of ours."""
         self._swarm = swarm
         self._options = options
         self._settings = settings
         self._status = status
-        self._all_statuses = all_statuses
-        self._take_back = take_back
-        self._count_killed = count_killed
+        self._leftovers = leftovers
         self._mark = Mark(options.url, options.workflow_run_id)
         self._log = folder / f"distributor-{options.workflow_run_id}-{self._mark.digest}.log"
         self._distributor: Distributor | None = None
@@ -78,6 +72,7 @@ class DistributorKeeper:
         self._pause = FIRST_PAUSE_SECONDS
         self._is_ours = False
         """It was started here, now or by an earlier daemon."""
+        self._has_lost_one = False
         self._waits = 0.0
         self._changed = asyncio.Event()
         self._ending = asyncio.Lock()
@@ -91,6 +86,7 @@ class DistributorKeeper:
         """
         self._distributor = await asyncio.to_thread(Distributor.found, self._mark)
         self._is_ours = self._distributor is not None or await asyncio.to_thread(_is_there, self._log)
+        self._has_lost_one = self._is_ours
         self._waits = self._settings.distributor_wait_seconds if was_bound and not self._is_ours else 0.0
         if self._distributor is None and not self._is_ours and self._status() in life.BEFORE_DISTRIBUTOR:
             try:
@@ -116,6 +112,9 @@ class DistributorKeeper:
     async def run(self) -> None:
         """Keep one going until the run is over, and end it then."""
         await self._sleep(self._waits, while_in="B")
+        if self._is_ours and self._distributor is None:
+            await asyncio.to_thread(end_forks, self._mark)
+            await self._clear_the_way("Jobmon's distributor ended while no daemon was there")
         while not self._is_over():
             if not self._is_ours and self._status() not in life.BEFORE_DISTRIBUTOR:
                 return  # somebody else's
@@ -172,6 +171,9 @@ class DistributorKeeper:
 
     async def _look_after(self) -> None:
         await asyncio.to_thread(shorten, self._log)
+        if self._has_lost_one and self._status() == "R":
+            with suppress(CallError):
+                await self._leftovers.look(asyncio.get_running_loop().time())
         if not self.trouble:
             return
         lives = await asyncio.to_thread(says_that_it_lives, self._log)
@@ -180,9 +182,10 @@ class DistributorKeeper:
             self.trouble = ""
 
     async def _lose(self, lost: Distributor) -> None:
-        """It is dead: tell, wait, and clear the way for another."""
+        """It is dead: tell, wait, and clear the way for another. Tasks that run go on."""
         said = await asyncio.to_thread(last_line, self._log)
-        self._distributor = None
+        await asyncio.to_thread(end_forks, self._mark)
+        self._distributor, self._has_lost_one = None, True
         if asyncio.get_running_loop().time() - self._started_at >= LONGEST_PAUSE_SECONDS:
             self._pause = FIRST_PAUSE_SECONDS
         what = f"Jobmon's distributor {lost.in_words()}{f': {said}' if said else ''}"
@@ -201,15 +204,10 @@ class DistributorKeeper:
         begun = loop.time()
         while self._status() == "R":
             with suppress(CallError):
-                statuses, waited = await self._all_statuses(), loop.time() - begun
-                launched = [*statuses.get("I", ()), *statuses.get("O", ())]
-                if not launched:
+                left = await self._leftovers.clear(loop.time() - begun)
+                if not left:
                     return
-                self.trouble = f"{what}; it is started again when {len(launched)} tasks that it has left have begun"
-                lost = [*statuses.get("I", ())] if waited >= INSTANTIATED_SECONDS else []
-                lost += statuses.get("O", ()) if waited >= self._settings.launched_seconds else ()
-                if lost:
-                    await self._take_back(lost)
+                self.trouble = f"{what}; it is started again when {left} tasks that it has left have begun"
             await self._sleep(LOOK_SECONDS)
 
     async def _sleep(self, seconds: float, *, while_in: str = "") -> None:
@@ -257,7 +255,7 @@ class DistributorKeeper:
         """Cancelled tasks are ended by the distributor in its next pass."""
         with suppress(CallError, TimeoutError):
             async with asyncio.timeout(KILL_SECONDS):
-                while self._distributor is not None and self._distributor.is_alive() and await self._count_killed():  # noqa: ASYNC110
+                while (last := self._distributor) and last.is_alive() and await self._leftovers.count_killed():  # noqa: ASYNC110
                     await asyncio.sleep(LOOK_SECONDS / 4)
 
     async def close(self) -> None:

@@ -111,12 +111,23 @@ class JobmonServer:
         """End what runs, and with a hot resume only what was launched and does not run yet. May be repeated."""
         await self._call("PUT", f"/workflow_run/{run_id}/terminate_task_instances", {})
 
-    async def count_instances(self, run_id: int, status: str) -> int:
-        """How many task instances of a run have this status. May be repeated."""
+    async def instances(self, run_id: int, status: str) -> list[int]:
+        """The task instances of a run that have this status. May be repeated."""
         body = {"task_instance_ids": [], "status": status}
         answer = await self._call("POST", f"/workflow_run/{run_id}/sync_status", body)
         with _as_expected():
-            return len(answer["status_updates"].get(status, ()))
+            return [int(instance) for instance in answer["status_updates"].get(status, ())]
+
+    async def give_up_instance(self, instance: int, status: str, why: str) -> None:
+        """End an instance that has this status (I, O or T) and that nobody launches or hears of. May be repeated.
+
+        As the distributor would do it: its task is in G then, or in F after its last attempt.
+        """
+        if status == "I":
+            await self._call("POST", f"/task_instance/{instance}/log_no_distributor_id", {"no_id_err_msg": why})
+        else:
+            body = {"error_state": "U", "error_message": why}
+            await self._call("POST", f"/task_instance/{instance}/log_known_error", body)
 
     async def lost_runs(self, statuses: str, server_version: str) -> dict[int, int]:
         """The runs in these statuses whose last heartbeat is over, with their workflows. May be repeated."""

@@ -22,6 +22,7 @@ from swarmd.gateways.jobmon.book import Phase, Synced, TaskBook
 from swarmd.gateways.jobmon.failures import CallError, RefusedError
 from swarmd.gateways.jobmon.http import insist
 from swarmd.gateways.jobmon.keeping import DistributorKeeper
+from swarmd.gateways.jobmon.leftovers import Leftovers
 from swarmd.gateways.jobmon.limits import Limits
 from swarmd.gateways.jobmon.news import Reporter
 from swarmd.gateways.jobmon.queueing import Queueing
@@ -104,20 +105,15 @@ class JobmonSession:
         return self.status in life.OVER
 
     def _made_keeper(self, swarm: SwarmInfo, folder: Path) -> DistributorKeeper:
-        async def take_back(task_ids: Sequence[int]) -> None:
-            for start in range(0, len(task_ids), TAKE_BACK_TASKS):
-                ids = task_ids[start : start + TAKE_BACK_TASKS]
-                await self._server.take_back(self.options.workflow_id, ids)
-
-        return DistributorKeeper(
-            swarm,
-            self.options,
-            self._settings,
-            folder,
-            status=lambda: self.status,
+        leftovers = Leftovers(
+            self._server,
+            self.options.workflow_run_id,
+            self.options.workflow_id,
             all_statuses=self._syncing.all_statuses,
-            take_back=take_back,
-            count_killed=lambda: self._server.count_instances(self.options.workflow_run_id, "K"),
+            launched_seconds=self._settings.launched_seconds,
+        )
+        return DistributorKeeper(
+            swarm, self.options, self._settings, folder, status=lambda: self.status, leftovers=leftovers
         )
 
     # -- the beginning ---------------------------------------------------------------------------------------------
@@ -352,7 +348,11 @@ class JobmonSession:
     # -- what goes on beside it ------------------------------------------------------------------------------------
 
     async def _triage(self) -> None:
-        await self._every(self._settings.triage_seconds, lambda: self._server.triage(self.options.workflow_run_id))
+        async def look() -> None:
+            if self._keeper is None or not self._keeper.trouble:  # what has no distributor is not lost for that
+                await self._server.triage(self.options.workflow_run_id)
+
+        await self._every(self._settings.triage_seconds, look)
 
     async def _follow_limits(self) -> None:
         async def look() -> None:

@@ -54,8 +54,8 @@ class JobmonSettings(BaseModel):
     """How often a distributor that is started here looks for work."""
     distributor_wait_seconds: float = Field(default=5.0, ge=0)
     """How long a run that was bound by somebody else is given for a distributor of theirs."""
-    launched_seconds: float = Field(default=300.0, gt=0)
-    """When the distributor has died: how long a task that it launched may take to begin before it is taken back."""
+    launched_seconds: float = Field(default=60.0, gt=0)
+    """When the distributor has died: how long a task that it launched may take to begin before it is given up."""
     ca_file: Path | None = None
     """PEM: the CA of a server with https; None: those of the system."""
 
