@@ -1,15 +1,17 @@
 """Batches to give to a gateway, and a record of what it reports."""
 
 import asyncio
+import time
 from collections.abc import Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 from swarmd.core.model import TaskResources
 from swarmd.gateways.contract import SwarmInfo
-from swarmd.gateways.local import LocalGateway, launcher
+from swarmd.gateways.local import LocalGateway
+from swarmd.gateways.local.connection import PROGRAM
 from swarmd.gateways.local.procfs import command_of
 from swarmd.testing.recording import ENDS, PATIENCE, SWARM, Record, batch_of
 
@@ -22,8 +24,13 @@ __all__ = [
     "batch_of",
     "eventually",
     "file_with_text",
+    "guardians",
     "is_alive",
+    "kill_all",
+    "launchers",
+    "launchers_below",
     "local_engine",
+    "the_guardian",
     "the_launcher",
 ]
 
@@ -91,6 +98,37 @@ def is_alive(pid: int) -> bool:
 
 def the_launcher() -> psutil.Process:
     """That of the gateways in this process, which may have daemons of other tests as children."""
-    program = launcher.__file__.encode()
-    (found,) = [child for child in psutil.Process().children() if program in command_of(child.pid)]
+    (found,) = launchers()
     return found
+
+
+def launchers() -> list[psutil.Process]:
+    """All that there are just now: one that was killed is soon followed by another."""
+    return [child for guardian in guardians() for child in launchers_below(guardian)]
+
+
+def the_guardian() -> psutil.Process:
+    """The launcher's parent."""
+    (found,) = guardians()
+    return found
+
+
+def guardians() -> list[psutil.Process]:
+    return launchers_below(psutil.Process())
+
+
+def launchers_below(parent: psutil.Process) -> list[psutil.Process]:
+    """Those children that are launchers or guardians."""
+    name = PROGRAM[-1].encode()
+    with suppress(psutil.NoSuchProcess):
+        return [child for child in parent.children() if name in command_of(child.pid) and is_alive(child.pid)]
+    return []
+
+
+def kill_all(*processes: psutil.Process) -> None:
+    """One after the other, each when the one before is gone."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+        while is_alive(process.pid):
+            time.sleep(0.001)

@@ -8,8 +8,11 @@ It runs the commands as tasks 1, 2, ... and says so when as many run as fit.
 import asyncio
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+import psutil
 
 from swarmd.core.batch import Batch
 from swarmd.core.model import TaskResources
@@ -17,9 +20,9 @@ from swarmd.gateways.contract import SwarmInfo
 from swarmd.gateways.local import LocalGateway
 from swarmd.gateways.local.adoption import is_running
 from swarmd.gateways.local.leader import signal_group
-from swarmd.gateways.local.status_file import Started, read_status
+from swarmd.gateways.local.status_file import Started, Unclear, read_status
 from swarmd.gateways.output import output_paths, status_path
-from tests.gateways.recording import SWARM, Record, batch_of, eventually, local_engine
+from tests.gateways.recording import SWARM, Record, batch_of, eventually, is_alive, local_engine
 
 TOKEN = "t0ken"
 DURABLE = SwarmInfo(SWARM, token=TOKEN)
@@ -32,8 +35,18 @@ class EarlierDaemon:
         self.logs = folder / "logs"
         self._folder = folder
 
-    async def leave(self, *commands: str, runtime: float = 0.0, cores: int = 8, later: float = 0.0) -> None:
-        """Run these until they run, or as many of them as fit, and be killed, or some seconds later."""
+    async def leave(
+        self,
+        *commands: str,
+        runtime: float = 0.0,
+        cores: int = 8,
+        later: float = 0.0,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Run these until they run, or as many of them as fit, and be killed, or some seconds later.
+
+        `before`: what happens just before that.
+        """
         program = [sys.executable, "-m", "tests.gateways.local.earlier_daemon"]
         arguments = [str(self._folder), str(runtime), str(cores), *commands]
         with subprocess.Popen([*program, *arguments], stdout=subprocess.PIPE) as daemon:  # noqa: ASYNC220 - it is short
@@ -41,6 +54,7 @@ class EarlierDaemon:
             try:
                 assert await asyncio.to_thread(daemon.stdout.readline) == b"running\n"
                 await asyncio.sleep(later)
+                before()
             finally:
                 daemon.kill()
 
@@ -58,6 +72,12 @@ class EarlierDaemon:
     async def over(self, task_id: int = 1) -> None:
         """Wait until the process of a task is gone."""
         await eventually(lambda: not is_running(self.started(task_id)))
+
+    def launchers(self) -> list[psutil.Process]:
+        """That of the tasks, as far as they have one."""
+        statuses = [read_status(path) for path in self.logs.rglob("*.status")]
+        pids = {status.launcher for status in statuses if isinstance(status, Started | Unclear)}
+        return [psutil.Process(pid) for pid in pids if pid and is_alive(pid)]
 
     def end_all(self) -> None:
         for path in self.logs.rglob("*.status"):

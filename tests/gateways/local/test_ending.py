@@ -11,7 +11,8 @@ import pytest
 from swarmd.core.model import TaskResources
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.contract import SwarmInfo
-from swarmd.gateways.local import LocalGateway, launcher, launching
+from swarmd.gateways.local import LocalGateway, connection
+from swarmd.gateways.local.connection import PROGRAM
 from swarmd.gateways.local.procfs import command_of
 from tests.gateways.recording import (
     SWARM,
@@ -59,7 +60,7 @@ def other_child() -> "subprocess.Popen[bytes]":
 
 def launcher_after(statement: str) -> tuple[str, ...]:
     """A launcher that meets another machine."""
-    program = f"{statement}\nimport runpy\nrunpy.run_path({launcher.__file__!r}, run_name='__main__')"
+    program = f"{statement}\nimport runpy\nrunpy.run_path({PROGRAM[-1]!r}, run_name='__main__')"
     return (sys.executable, "-I", "-S", "-c", program)
 
 
@@ -243,7 +244,7 @@ async def test_a_close_that_is_cut_short_kills(tmp_path, pids):
 
 
 async def test_children_are_found_without_pidfds(tmp_path, monkeypatch, pids):
-    monkeypatch.setattr(launching, "PROGRAM", launcher_after("import os; del os.pidfd_open"))
+    monkeypatch.setattr(connection, "PROGRAM", launcher_after("import os; del os.pidfd_open"))
     async with local_engine(tmp_path, cores=4) as engine:
         await engine.run("true", "exit 3", f"trap '' TERM; {pids.note}; while :; do sleep 0.05; done", resources=SHORT)
         assert engine.record.end_of(1) == (TaskStatus.DONE, "")
@@ -274,7 +275,7 @@ os.posix_spawn = without_sessions
 
 
 async def test_tasks_are_started_where_the_c_library_makes_no_sessions(tmp_path, monkeypatch):
-    monkeypatch.setattr(launching, "PROGRAM", launcher_after(NO_SESSIONS))
+    monkeypatch.setattr(connection, "PROGRAM", launcher_after(NO_SESSIONS))
     async with local_engine(tmp_path, swarm=SwarmInfo(SWARM, token="t")) as engine:
         await engine.run("cut -d' ' -f 5 /proc/$$/stat; echo $$; kill -PIPE $$", "/no/such/program", "exit 3")
         output = (engine.gateway.log_directory / SWARM / "7" / "1.1.out").read_text().split()

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,12 +16,23 @@ import pytest
 
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.contract import SwarmInfo
-from swarmd.gateways.local import launcher, launching, output_paths
-from swarmd.gateways.local.launching import PROGRAM
+from swarmd.gateways.local import connection, output_paths
+from swarmd.gateways.local.connection import PROGRAM
+from swarmd.gateways.local.launcher import protocol
+from swarmd.gateways.local.launcher.starting import MOST_ANSWERS
 from swarmd.gateways.local.procfs import boot_id
 from swarmd.gateways.local.status_file import Started, read_status
 from tests.gateways.local.earlier_daemon import EarlierDaemon, next_daemon
-from tests.gateways.recording import SWARM, batch_of, eventually, is_alive, local_engine, the_launcher
+from tests.gateways.recording import (
+    SWARM,
+    batch_of,
+    eventually,
+    is_alive,
+    kill_all,
+    local_engine,
+    the_guardian,
+    the_launcher,
+)
 
 PATIENCE_SECONDS = 20
 
@@ -32,10 +44,10 @@ class Alone:
         self._folder = folder
         self._connection, theirs = socket.socketpair()
         self._connection.settimeout(PATIENCE_SECONDS)
-        self._frames = launcher.Frames()
+        self._frames = protocol.Frames()
         with theirs:
             self.process = subprocess.Popen([*program, boot_id()], stdin=theirs.fileno(), **options)
-        self.send((launcher.SWARM, 1, dict(os.environb), None))
+        self.send((protocol.SWARM, 1, dict(os.environb), None))
 
     def __enter__(self) -> Self:
         return self
@@ -45,13 +57,13 @@ class Alone:
         self.process.wait(PATIENCE_SECONDS)
 
     def send(self, *orders: tuple[object, ...]) -> None:
-        self._connection.sendall(launcher.framed(list(orders)))
+        self._connection.sendall(protocol.framed(list(orders)))
 
     def start(self, key: int, command: str, *, survives: bool = True) -> tuple[object, ...]:
         """The order for a command."""
         status = bytes(self.status(key)) if survives else None
         arguments = [b"/bin/sh", b"-c", command.encode()]
-        return launcher.START, key, 1, {}, arguments, None, bytes(self._folder / str(key)), status
+        return protocol.START, key, 1, {}, arguments, None, bytes(self._folder / str(key)), status
 
     def status(self, key: int) -> Path:
         return self._folder / f"{key}.status"
@@ -64,7 +76,7 @@ class Alone:
     def heard(self, kind: int, key: int) -> tuple[Any, ...]:
         """Its answer of this kind about this one."""
         while True:
-            data = self._connection.recv(launcher.READ_BYTES)
+            data = self._connection.recv(protocol.READ_BYTES)
             assert data
             for answer in self._frames.taken(data):
                 if answer[:2] == (kind, key):
@@ -77,10 +89,10 @@ class Alone:
 def test_orders_that_a_daemon_gave_before_it_was_killed_break_nothing(tmp_path):
     with Alone(tmp_path) as alone:
         alone.send(alone.start(1, "exit 0"), alone.start(2, "sleep 0.5; exit 5"))
-        alone.heard(launcher.ENDED, 1)
-        many = [alone.start(10 + number, "sleep 0.1") for number in range(3 * launcher.MOST_ANSWERS)]
+        alone.heard(protocol.ENDED, 1)
+        many = [alone.start(10 + number, "sleep 0.1") for number in range(3 * MOST_ANSWERS)]
         late = f"sleep 1; touch {tmp_path}/went_on"
-        alone.send(*many, (launcher.RELEASE, 1), alone.start(9, late, survives=False), (launcher.KILL, 10))
+        alone.send(*many, (protocol.RELEASE, 1), alone.start(9, late, survives=False), (protocol.KILL, 10))
         alone.hang_up()
     assert alone.process.returncode == 0
     assert alone.exit_code(2) == 5
@@ -90,9 +102,9 @@ def test_orders_that_a_daemon_gave_before_it_was_killed_break_nothing(tmp_path):
 
 def test_orders_to_kill_are_obeyed_although_nobody_hears_the_answers(tmp_path):
     with Alone(tmp_path) as alone:
-        many = [alone.start(1 + number, "sleep 100") for number in range(2 * launcher.MOST_ANSWERS)]
+        many = [alone.start(1 + number, "sleep 100") for number in range(2 * MOST_ANSWERS)]
         alone.send(*many)
-        alone.send(*[(launcher.KILL, 1 + number) for number in range(len(many))])
+        alone.send(*[(protocol.KILL, 1 + number) for number in range(len(many))])
         alone.hang_up()
     assert {alone.exit_code(1 + number) for number in range(len(many))} == {-signal.SIGKILL}
 
@@ -101,7 +113,7 @@ NO_PIDFD = f"""
 import os, runpy, sys
 del os.pidfd_open
 sys.argv = [sys.argv[0], {boot_id()!r}]
-runpy.run_path({launcher.__file__!r}, run_name="__main__")
+runpy.run_path({PROGRAM[-1]!r}, run_name="__main__")
 """
 
 
@@ -109,11 +121,11 @@ runpy.run_path({launcher.__file__!r}, run_name="__main__")
 def test_a_daemon_may_see_an_end_before_the_launcher_does(tmp_path, program):
     with Alone(tmp_path, program) as alone:
         alone.send(alone.start(1, "sleep 0.05; exit 4"), alone.start(2, "sleep 0.5; exit 5"))
-        pid = alone.heard(launcher.STARTED, 1)[2]
+        pid = alone.heard(protocol.STARTED, 1)[2]
         os.kill(alone.process.pid, signal.SIGSTOP)
         while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.001)
-        alone.send((launcher.RELEASE, 1))
+        alone.send((protocol.RELEASE, 1))
         os.kill(alone.process.pid, signal.SIGCONT)
         alone.hang_up()
     assert (alone.process.returncode, alone.exit_code(1), alone.exit_code(2)) == (0, 4, 5)
@@ -122,7 +134,7 @@ def test_a_daemon_may_see_an_end_before_the_launcher_does(tmp_path, program):
 def test_what_a_task_in_memory_has_left_ends_with_the_daemon(tmp_path):
     with Alone(tmp_path) as alone:
         alone.send(alone.start(1, "sleep 100 & echo $!", survives=False))
-        alone.heard(launcher.ENDED, 1)
+        alone.heard(protocol.ENDED, 1)
     follower = int((tmp_path / "1.out").read_text())
     while is_alive(follower):
         time.sleep(0.001)
@@ -133,7 +145,7 @@ def test_tasks_have_nothing_open_that_the_daemon_inherited(tmp_path):
     os.set_inheritable(writing, True)
     with Alone(tmp_path, close_fds=False) as alone:
         alone.send(alone.start(1, "ls /proc/self/fd"))
-        alone.heard(launcher.ENDED, 1)
+        alone.heard(protocol.ENDED, 1)
     os.close(reading)
     os.close(writing)
     assert (tmp_path / "1.out").read_text().split() == ["0", "1", "2", "3"]  # 3: what ls reads
@@ -149,7 +161,7 @@ def test_it_starts_in_a_directory_that_it_may_not_enter(tmp_path):
     try:
         place.chmod(0o777)
         locked.chmod(0o700)
-        program = Path(shutil.copy(launcher.__file__, place))
+        program = shutil.copytree(Path(PROGRAM[-1]).parent, place / "launcher") / "__main__.py"
 
         def enter() -> None:
             os.chdir(locked)
@@ -159,7 +171,7 @@ def test_it_starts_in_a_directory_that_it_may_not_enter(tmp_path):
 
         with Alone(place, ("/usr/bin/python3", "-I", "-S", str(program)), preexec_fn=enter) as alone:
             alone.send(alone.start(1, "pwd -P"))
-            alone.heard(launcher.ENDED, 1)
+            alone.heard(protocol.ENDED, 1)
             assert (place / "1.out").read_text() == "/\n"
     finally:
         shutil.rmtree(place)
@@ -170,21 +182,21 @@ def test_it_starts_in_a_directory_that_it_may_not_enter(tmp_path):
 
 async def test_a_launcher_keeps_nothing_of_swarms_that_are_removed(tmp_path, monkeypatch):
     sent: list[Any] = []
-    framed = launcher.framed
+    framed = protocol.framed
 
     def noted(messages: list[Any]) -> bytes:
         sent.extend(messages)
         return framed(messages)
 
-    monkeypatch.setattr(launcher, "framed", noted)
+    monkeypatch.setattr(protocol, "framed", noted)
     async with local_engine(tmp_path) as engine:
         await engine.run("true")
         await engine.gateway.remove_swarm(SWARM)
         await engine.gateway.add_swarm(SwarmInfo(SWARM))
         await engine.run("true", first_id=2)
-    named = [order[:2] for order in sent if order[0] in (launcher.SWARM, launcher.FORGET)]
+    named = [order[:2] for order in sent if order[0] in (protocol.SWARM, protocol.FORGET)]
     first, second = named[0][1], named[-1][1]
-    assert named == [(launcher.SWARM, first), (launcher.FORGET, first), (launcher.SWARM, second)]
+    assert named == [(protocol.SWARM, first), (protocol.FORGET, first), (protocol.SWARM, second)]
 
 
 async def test_tasks_run_where_the_daemon_says_and_write_where_it_does(tmp_path, monkeypatch):
@@ -200,11 +212,12 @@ async def test_tasks_run_where_the_daemon_says_and_write_where_it_does(tmp_path,
 async def test_what_a_killed_launcher_was_just_starting_for_a_swarm_in_memory_does_not_run_on(tmp_path):
     async with local_engine(tmp_path, cores=1) as engine:
         await engine.run("true")
-        child = the_launcher()
-        engine.gateway._launchpad._launcher._told = lambda _: None
+        processes = the_guardian(), the_launcher()
+        deaf = engine.gateway._launchpad._connection
+        deaf._hears = replace(deaf._hears, told=lambda *_: None)
         await engine.queue(f"echo $$ > {tmp_path}/pid; sleep 100", "echo next", first_id=2)
         await eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
-        child.kill()
+        kill_all(*processes)
         await engine.record.ended(2, 3)
         assert engine.record.end_of(2) == (TaskStatus.ERROR_RECOVERABLE, "the launcher that was to start it is gone")
         assert engine.record.end_of(3)[0] is TaskStatus.DONE
@@ -218,17 +231,17 @@ def spawned(*arguments, **options):
     spawn(*arguments, **options)
     os.kill(os.getpid(), signal.SIGKILL)
 os.posix_spawn = spawned
-sys.argv = [sys.argv[0], {boot_id()!r}]
-runpy.run_path({launcher.__file__!r}, run_name="__main__")
+sys.argv = [sys.argv[0], {boot_id()!r}]  # the guardian is not asked for
+runpy.run_path({PROGRAM[-1]!r}, run_name="__main__")
 """
 
 
 @pytest.mark.parametrize("token", ["", "t0ken"])
-async def test_a_launcher_that_is_killed_before_it_said_anything_may_have_started_a_task(tmp_path, monkeypatch, token):
-    monkeypatch.setattr(launching, "PROGRAM", (PROGRAM[0], "-c", DIES_AT_ITS_FIRST_START))
+async def test_a_launcher_without_guardian_may_have_started_a_task_before_it_is_killed(tmp_path, monkeypatch, token):
+    monkeypatch.setattr(connection, "PROGRAM", (PROGRAM[0], "-c", DIES_AT_ITS_FIRST_START))
     async with local_engine(tmp_path, swarm=SwarmInfo(SWARM, token=token)) as engine:
         await engine.queue(f"echo $$ >> {tmp_path}/ran; sleep 1; touch {tmp_path}/went_on")
-        await eventually(lambda: engine.gateway._launchpad._launcher is not None)
+        await eventually(lambda: engine.gateway._launchpad._connection is not None)
         monkeypatch.undo()
         await engine.record.ended(1)
         assert (tmp_path / "went_on").exists() == bool(token)
@@ -236,8 +249,9 @@ async def test_a_launcher_that_is_killed_before_it_said_anything_may_have_starte
 
 
 async def test_launchers_that_end_at_once_are_not_started_all_the_time(tmp_path, monkeypatch):
-    program = f"open({str(tmp_path / 'begun')!r}, 'a').write('x'); import os; os.write(0, bytes(4)); os.read(0, 100)"
-    monkeypatch.setattr(launching, "PROGRAM", (PROGRAM[0], "-c", program))
+    ready = protocol.framed([(protocol.READY, 0, protocol.VERSION)])
+    program = f"open({str(tmp_path / 'begun')!r}, 'a').write('x'); import os; os.write(0, {ready!r}); os.read(0, 100)"
+    monkeypatch.setattr(connection, "PROGRAM", (PROGRAM[0], "-c", program))
     async with local_engine(tmp_path, swarm=SwarmInfo(SWARM, token="t0ken")) as engine:
         await engine.queue("true")
         await asyncio.sleep(1)

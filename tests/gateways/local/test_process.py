@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from swarmd.gateways.local import launcher
 from swarmd.gateways.local.commands import plain_arguments, shell_arguments
+from swarmd.gateways.local.connection import PROGRAM
 
 
 @pytest.mark.parametrize(
@@ -62,12 +62,12 @@ SCARCE = """
 import asyncio, logging, os, resource, sys
 from pathlib import Path
 from swarmd.gateways.contract import SwarmInfo
-from swarmd.gateways.local import LocalGateway, launching
+from swarmd.gateways.local import LocalGateway, connection
 from tests.gateways.recording import SWARM, Record, batch_of
 
 async def main():
     gateway, record = LocalGateway(Path(sys.argv[1]), cores=40), Record()
-    launching.PROGRAM = (sys.argv[2], "-I", "-S", sys.argv[3])
+    connection.PROGRAM = (sys.argv[2], "-I", "-S", sys.argv[3])
     await gateway.start(record.report)
     await gateway.add_swarm(SwarmInfo(SWARM))
     {scarce}
@@ -88,8 +88,8 @@ def run_scarce(
 ) -> "subprocess.CompletedProcess[str]":
     """`python`: that of the launcher, of which everybody can read the copy in the folder."""
     program = textwrap.dedent(SCARCE).format(scarce=scarce, plenty=plenty)
-    copy = shutil.copy(launcher.__file__, folder / "launcher.py")
-    arguments = [sys.executable, "-c", program, str(folder), python, str(copy)]
+    copy = shutil.copytree(Path(PROGRAM[-1]).parent, folder / "launcher")
+    arguments = [sys.executable, "-c", program, str(folder), python, str(copy / "__main__.py")]
     return subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=60)
 
 

@@ -14,7 +14,7 @@ from swarmd.core.status import Code, TaskStatus
 from swarmd.gateways.contract import Found, SwarmInfo
 from swarmd.gateways.local.procfs import boot_id, stat_of
 from tests.gateways.local.earlier_daemon import DURABLE, EarlierDaemon, next_daemon, same_batch
-from tests.gateways.recording import ENDS, SWARM, batch_of, eventually, file_with_text, is_alive, local_engine
+from tests.gateways.recording import ENDS, SWARM, batch_of, eventually, file_with_text, is_alive, kill_all, local_engine
 
 DONE = (TaskStatus.DONE, "")
 KILLED = (TaskStatus.ERROR_RECOVERABLE, "killed by signal 9 (SIGKILL)")
@@ -34,6 +34,14 @@ def another_process():
     with subprocess.Popen(["sleep", "100"], start_new_session=True) as process:
         yield process
         process.kill()
+
+
+def kill_launcher(earlier: EarlierDaemon) -> None:
+    """And its guardian first, which would take over."""
+    launcher = psutil.Process(earlier.started().launcher)
+    guardian = launcher.parent()
+    assert guardian is not None
+    kill_all(guardian, launcher)
 
 
 # -- what was running when the daemon was killed -----------------------------------------------------------------------
@@ -162,12 +170,11 @@ async def test_an_adopted_task_that_is_killed_has_failed(tmp_path, earlier):
         assert engine.record.end_of(1) == KILLED
 
 
-async def test_an_adopted_task_that_is_killed_with_its_launcher_left_no_status(tmp_path, earlier):
+async def test_an_adopted_task_that_is_killed_with_its_launcher_and_guardian_left_no_status(tmp_path, earlier):
     await earlier.leave("sleep 100")
     async with next_daemon(tmp_path) as engine:
         await engine.gateway.resume([same_batch("sleep 100")])
-        os.kill(earlier.started().launcher, signal.SIGKILL)
-        await eventually(lambda: not is_alive(earlier.started().launcher))
+        kill_launcher(earlier)
         os.killpg(earlier.started().pid, signal.SIGKILL)
         await engine.record.ended(1)
         assert engine.record.end_of(1) == (TaskStatus.ERROR_RECOVERABLE, "it ended and left no exit status")
@@ -210,10 +217,10 @@ async def test_what_finished_while_nobody_looked_is_told(tmp_path, earlier):
         assert engine.record.end_of(3) == KILLED
 
 
-async def test_what_was_killed_with_its_launcher_while_nobody_looked_vanished(tmp_path, earlier):
+async def test_what_was_killed_with_its_launcher_and_guardian_while_nobody_looked_vanished(tmp_path, earlier):
     await earlier.leave("echo last words >&2; exec sleep 100")
     await eventually(lambda: "last" in earlier.status().with_name("1.1.err").read_text())
-    os.kill(earlier.started().launcher, signal.SIGKILL)
+    kill_launcher(earlier)
     os.killpg(earlier.started().pid, signal.SIGKILL)
     await earlier.over()
     async with next_daemon(tmp_path) as engine:

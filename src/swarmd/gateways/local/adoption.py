@@ -8,7 +8,7 @@ its number, its start time and the boot are the same.
 from pathlib import Path
 
 from swarmd.gateways.local.leader import Leader, pidfd_of
-from swarmd.gateways.local.procfs import environment_of, seconds_since, stat_of
+from swarmd.gateways.local.procfs import command_of, environment_of, seconds_since, stat_of
 from swarmd.gateways.local.status_file import Started, read_status
 
 
@@ -60,7 +60,7 @@ def adopt(started: Started, status: Path) -> Adopted | None:
 
 
 def is_running(started: Started) -> bool:
-    """Whether just this process is there, or a zombie of which its launcher is about to write the exit code.
+    """Whether just this process is there, or a zombie of which a launcher is about to write the exit code.
 
     No other zombie counts: nobody may take its status where process 1 does not.
     """
@@ -69,7 +69,12 @@ def is_running(started: Started) -> bool:
     stat = stat_of(started.pid)
     if stat is None or stat.start_ticks != started.start_ticks:
         return False
-    return not stat.is_dead or (started.exit_code is None and stat.parent == started.launcher)
+    return not stat.is_dead or (started.exit_code is None and is_launcher(stat.parent))
+
+
+def is_launcher(pid: int) -> bool:
+    """Whether it is one, or the guardian of one, of whichever version."""
+    return any(word.endswith((b"/launcher.py", b"/launcher/__main__.py")) for word in command_of(pid))
 
 
 def is_group_of(started: Started, followers: list[int], marks: frozenset[bytes]) -> bool:

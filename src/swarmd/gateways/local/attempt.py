@@ -15,7 +15,7 @@ from swarmd.gateways.output import OutputPaths, output_beginning, status_ending
 
 if TYPE_CHECKING:
     from swarmd.gateways.local.execution import Execution
-    from swarmd.gateways.local.launching import Launched
+    from swarmd.gateways.local.launched import Launched
 
 AttemptKey = tuple[int, int]
 """A task id and the number of its attempt."""

@@ -1,6 +1,6 @@
 """How a command becomes the arguments of a program: split into words, or given to the shell.
 
-Used by `process` for tasks that end with the daemon and by `wrapper` for those that survive it. Pure.
+Used by `launching`. Pure.
 """
 
 import re

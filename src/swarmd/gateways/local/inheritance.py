@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarmd.core.status import TaskStatus
-from swarmd.gateways.local.adoption import Adopted, adopt, is_group_of
+from swarmd.gateways.local.adoption import Adopted, adopt, is_group_of, is_launcher
 from swarmd.gateways.local.attempt import Attempt
 from swarmd.gateways.local.execution import Ending
 from swarmd.gateways.local.groups import all_followers, groups_of
 from swarmd.gateways.local.leader import signal_group
 from swarmd.gateways.local.machine import Machine
-from swarmd.gateways.local.procfs import boot_id, command_of, stat_of
+from swarmd.gateways.local.procfs import boot_id, stat_of
 from swarmd.gateways.local.reasons import FORESTALLED, LAUNCHER_LOST, STATUS_GONE, STOPPED, VANISHED, verdict, with_tail
 from swarmd.gateways.local.status_file import Absent, Claimed, Started, Status, Unclear, claim, read_status
 
@@ -196,7 +196,7 @@ class _Search:
                 self._inheritance.unclear(attempt, status.why, path)
 
     def _may_say_more(self, status: Unclear) -> bool:
-        return self.waited < UNCLEAR_SECONDS or (self.waited < STARTING_SECONDS and _is_launcher(status.launcher))
+        return self.waited < UNCLEAR_SECONDS or (self.waited < STARTING_SECONDS and is_launcher(status.launcher))
 
     def _is_to_be_claimed(self, attempt: Attempt) -> bool:
         """Whether it must not start any more, not even by a process that an earlier daemon has left."""
@@ -215,11 +215,6 @@ class _Search:
             return Claimed()
         status = read_status(path)
         return Unclear(f"its status file {path} came and went") if isinstance(status, Absent) else status
-
-
-def _is_launcher(pid: int) -> bool:
-    """Whether it still is one, of whichever version."""
-    return any(word.endswith(b"/launcher.py") for word in command_of(pid))
 
 
 def silenced(attempts: Iterable[Attempt]) -> Iterator[Attempt]:

@@ -1,45 +1,51 @@
-"""The launcher: a program that starts the tasks for a daemon, waits for them, and keeps their status files.
-
-It is a process of its own, started by `launching`, so that tasks have a parent that outlives the daemon: when that is
-gone, the launcher goes on until the last of its tasks has ended. It is small, and needs nothing but the standard
-library, because it is run as a file. What it is told and what it answers are frames: four bytes with the length, then
-tuples of plain values, marshalled; both ends are the same Python.
+"""Starting tasks, and seeing them end.
 
 The first to create the status file of an attempt runs its command, and nobody after it, however often and by
 whomever it is started.
 """
 
 import errno
-import marshal
 import os
+import resource
 import select
 import signal
-import sys
 from contextlib import suppress
 
-START, RELEASE, KILL, SWARM, FORGET = range(5)
-"""Orders: (START, id, swarm, variables, arguments, the shell's arguments or None, output, status file or None),
-(RELEASE, id), (KILL, id), (SWARM, swarm, environment, working directory or None), (FORGET, swarm)."""
-STARTED, ENDED, TAKEN, FAILED, BROKEN = range(5)
-"""Answers: (STARTED, id, pid, start in clock ticks), (ENDED, id, exit code), (TAKEN, id): its status file was there,
-(FAILED, id, which of the next three, errno, why, file name): nothing runs, and (BROKEN, traceback)."""
-NO_OUTPUT, NO_STATUS, NO_PROCESS = range(3)
+from .children import Child, exit_code, kill
+from .files import claimed, first_line, output_files, write_at
+from .ledger import Ledger
+from .protocol import (
+    ENDED,
+    FAILED,
+    KILL,
+    NO_OUTPUT,
+    NO_PROCESS,
+    NO_STATUS,
+    READ_BYTES,
+    RELEASE,
+    START,
+    STARTED,
+    SWARM,
+    TAKEN,
+    Frames,
+    framed,
+    most_at_once,
+)
 
 PASSING_ERRORS = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 """No process, memory or file descriptor left just now."""
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""There may be some later."""
 
-FILE_MODE = 0o600
-FOLDER_MODE = 0o700
-STATUS_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 SESSION, GROUP = {"setsid": True}, {"setpgroup": 0}
-READ_BYTES = 1 << 18
 MOST_ANSWERS = 16
 """So many are not held back while more is being started."""
 HOLD_SECONDS = 0.004
 """How long the news that something started wait for others: most often for the end of what is short."""
 POLL_SECONDS = 0.02
 """How often those are looked at that have no pidfd."""
+AGAIN_SECONDS = 0.5
+"""How often it is tried to write what there was no room for."""
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """Whoever ends all processes of the daemon ends the tasks, whose exit codes are then still to be written."""
 OF_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -49,18 +55,6 @@ Words = list[bytes]
 Variables = dict[bytes, bytes]
 What = tuple[Words, Words | None, bytes, bytes | None]
 How = tuple[Variables, int, int, bool]
-
-
-class Child:
-    """A process that was started and not yet reaped: until then its number and its group's are nobody else's."""
-
-    __slots__ = ("is_over", "key", "pid", "pidfd", "status")
-
-    def __init__(self, key: int, pid: int, status: int) -> None:
-        self.key, self.pid = key, pid
-        self.status = status
-        """The descriptor of its status file; -1: it has none, and ends with the daemon."""
-        self.pidfd, self.is_over = -1, False
 
 
 class StartError(Exception):
@@ -78,8 +72,11 @@ class TakenError(Exception):
 class Launcher:
     """Does what the daemon says, and looks after what runs."""
 
-    def __init__(self, daemon: int, boot: str) -> None:
-        """`daemon`: the descriptor of a stream to it and from it. `boot`: the id of this boot of the machine."""
+    def __init__(self, daemon: int, mark: bytes, ledger: Ledger, defaults: list[signal.Signals]) -> None:
+        """`daemon`: the descriptor of a stream to it and from it. `mark`: how the first line of a status file ends.
+
+        `defaults`: the signals that tasks are to have as programs expect them.
+        """
         self._daemon = daemon
         self._is_served = True
         """The daemon is there."""
@@ -92,27 +89,46 @@ class Launcher:
         self._children: dict[int, Child] = {}
         self._of_pidfd: dict[int, Child] = {}
         self._polled: list[Child] = []
+        self._untold: list[Child] = []
+        """Those of which more is known than there was room for in their status files."""
         self._swarms: dict[int, tuple[Variables, bytes | None]] = {}
         self._home, self._is_away = _home(), False
-        self._mark = f" {boot} {os.getpid()}\n".encode()
-        """How the first line of a status file ends."""
-        self._defaults = _ignore_signals()
+        self._most = most_at_once(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        self._mark, self._ledger, self._defaults = mark, ledger, defaults
 
     def run(self) -> None:
         """Until the daemon is gone and no task is left."""
         while self._is_served or self._children:
             is_patient = bool(self._answers)  # all of them say that something started
-            events = self._epoll.poll(HOLD_SECONDS if is_patient else POLL_SECONDS if self._polled else None)
+            events = self._epoll.poll(HOLD_SECONDS if is_patient else self._patience())
             for descriptor, _ in events:
                 child = self._of_pidfd.get(descriptor)
                 if child is not None:
                     self._ended(child)
                 elif descriptor == self._daemon and self._is_served:
                     self._listen()
-            for child in [each for each in self._polled if _exit_code(each.pid) is not None]:
+            for child in [each for each in self._polled if exit_code(each.pid) is not None]:
                 self._ended(child)
+            if self._untold:
+                self._write_untold()
             if self._is_urgent or (is_patient and not events):
                 self._answer()
+
+    def take_over(self, child: Child) -> None:
+        """Look after what another launcher had started."""
+        child.untold = True
+        self._untold.append(child)
+        self._write_untold()
+        self._watch(child)
+        self.say((STARTED, child.key, child.pid, child.ticks))
+
+    def say(self, answer: tuple[object, ...]) -> None:
+        """To the daemon, before long."""
+        self._answers.append(answer)
+        self._is_urgent = True
+
+    def _patience(self) -> float | None:
+        return POLL_SECONDS if self._polled else AGAIN_SECONDS if self._untold else None
 
     # -- what the daemon says --------------------------------------------------------------------------------------
 
@@ -136,10 +152,11 @@ class Launcher:
         if kind == START:
             self._start(key, *order[2:])
         elif kind == RELEASE:
-            self._release(self._children[key])
+            if key in self._children:
+                self._release(self._children[key])
         elif kind == KILL:
             if key in self._children:
-                _kill(self._children[key])
+                kill(self._children[key])
         elif kind == SWARM:
             self._swarms[key] = order[2:]
         else:
@@ -151,15 +168,15 @@ class Launcher:
         self._epoll.unregister(self._daemon)
         os.close(self._daemon)
         for child in list(self._children.values()):
-            if child.status < 0:
-                _kill(child)
-            if child.is_over:
+            if not child.survives:
+                kill(child)
+            if child.code is not None:
                 self._release(child)
 
     def _answer(self) -> None:
         if self._answers and self._is_served:
             with suppress(BrokenPipeError, ConnectionResetError):  # first all is done that the daemon still said
-                _write_all(self._daemon, framed(self._answers))
+                write_all(self._daemon, framed(self._answers))
         self._answers.clear()
         self._is_urgent = False
 
@@ -168,24 +185,26 @@ class Launcher:
     def _start(self, key: int, swarm: int, variables: Variables, *what: *What) -> None:
         environment, folder = self._swarms[swarm]
         try:
+            self._check_descriptors()
             self._go_to(folder)
             child = self._child(key, {**environment, **variables}, *what)
         except TakenError:
-            self._answers.append((TAKEN, key))
-            self._is_urgent = True
+            self.say((TAKEN, key))
         except StartError as failed:
             error = failed.error
             name, why = getattr(error, "filename", None), getattr(error, "strerror", None) or str(error)
             named = os.fsencode(name) if isinstance(name, str | bytes) else b""
-            self._answers.append((FAILED, key, failed.kind, getattr(error, "errno", None) or 0, why, named))
-            self._is_urgent = True
+            self.say((FAILED, key, failed.kind, getattr(error, "errno", None) or 0, why, named))
         else:
-            ticks = start_ticks(child.pid)
-            if child.status >= 0:
-                with suppress(OSError):  # the next daemon has to look for it
-                    os.pwrite(child.status, _first_line(child.pid, ticks, self._mark), 0)
+            if child.survives:
+                self._write(child, first_line(child.pid, child.ticks, self._mark), 0)
             self._watch(child)
-            self._answers.append((STARTED, key, child.pid, ticks))
+            self._answers.append((STARTED, key, child.pid, child.ticks))
+
+    def _check_descriptors(self) -> None:
+        """That there are enough for all that comes: with too few it could not be told who runs."""
+        if len(self._children) >= self._most:
+            raise StartError(NO_PROCESS, OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
 
     def _go_to(self, folder: bytes | None) -> None:
         if folder is not None:
@@ -202,6 +221,7 @@ class Launcher:
         """The command as a process. Raises StartError and TakenError; then no process and no status file is left."""
         arguments, shell_arguments, output, status = what
         (out, err), kept = _output(output), -1
+        place = self._ledger.note(key, output, status)
         try:
             if status is not None:
                 kept = self._claimed(status)
@@ -216,27 +236,24 @@ class Launcher:
                     with suppress(OSError):
                         os.unlink(status)  # noqa: PTH108 - there is no pathlib here
                 raise StartError(NO_PROCESS, error) from None
+        except BaseException:
+            self._ledger.give_up(place)
+            raise
         finally:
             os.close(out)
             os.close(err)
-        return Child(key, pid, kept)
+        self._ledger.started(place, pid)
+        child = Child(key, pid, place)
+        child.status, child.survives = kept, status is not None
+        return child
 
     def _claimed(self, path: bytes) -> int:
-        """The status file, new, with room for what is to be known of a process."""
         try:
-            descriptor = _opened(path, STATUS_FLAGS)
+            return claimed(path, first_line(0, 0, self._mark))
         except FileExistsError:
             raise TakenError from None
         except OSError as error:
             raise StartError(NO_STATUS, error) from None
-        try:
-            os.write(descriptor, _first_line(0, 0, self._mark))
-        except OSError as error:
-            os.close(descriptor)
-            os.unlink(path)  # noqa: PTH108
-            error.filename = path
-            raise StartError(NO_STATUS, error) from None
-        return descriptor
 
     def _spawned(self, arguments: Words, shell_arguments: Words | None, *how: *How) -> int:
         try:
@@ -273,7 +290,7 @@ class Launcher:
             self._polled.append(child)
 
     def _ended(self, child: Child) -> None:
-        code = _exit_code(child.pid)
+        code = exit_code(child.pid)
         if child.pidfd >= 0:
             del self._of_pidfd[child.pidfd]
             os.close(child.pidfd)  # which takes it out of the epoll
@@ -283,65 +300,80 @@ class Launcher:
             return
         with suppress(ValueError):
             self._polled.remove(child)
-        child.is_over = True
-        if child.status >= 0:
-            _write_code(child.status, code)
-        if self._is_served:
-            self._answers.append((ENDED, child.key, code))
-            self._is_urgent = True
+        child.code = code
+        if child.survives:
+            line = first_line(child.pid, child.ticks, self._mark)
+            self._write(child, b"%d\n" % code, len(line))
+        self._settle(child)
+        if self._is_served and not child.is_released:
+            self.say((ENDED, child.key, code))
         else:
             self._release(child)
 
+    def _settle(self, child: Child) -> None:
+        """Note that it is over, unless its status file does not say so yet."""
+        if child.code is not None and not child.untold:
+            child.is_over = True
+            if child.status >= 0:
+                os.close(child.status)
+                child.status = -1
+
     def _release(self, child: Child) -> None:
-        """The daemon has seen its end, maybe before we did, or is not there: its number is free."""
-        if not child.is_over:
+        """The daemon has seen its end, maybe before we did, or is not there: its number is free.
+
+        As soon as its status file tells how it ended: until then the next daemon has to find it as it is.
+        """
+        child.is_released = True
+        if child.code is None:
             self._ended(child)
-        if child.is_over:
+        if child.is_over and child.key in self._children:
             del self._children[child.key]
             os.waitpid(child.pid, 0)
+            self._ledger.give_up(child.place)
+
+    # -- status files ----------------------------------------------------------------------------------------------
+
+    def _write(self, child: Child, text: bytes, offset: int) -> None:
+        """Into its status file; later, together with what else it lacks, when there is no room."""
+        if child.untold or child.status < 0:
+            return
+        try:
+            write_at(child.status, text, offset)
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                child.untold = True
+                self._untold.append(child)
+
+    def _write_untold(self) -> None:
+        untold, self._untold = self._untold, []
+        for child in untold:
+            child.untold = False
+            code = b"" if child.code is None else b"%d\n" % child.code
+            self._write(child, first_line(child.pid, child.ticks, self._mark) + code, 0)
+            self._settle(child)
+            if child.is_released:
+                self._release(child)
 
 
-class Frames:
-    """The messages in what comes in."""
-
-    def __init__(self) -> None:
-        self._data = b""
-
-    def taken(self, data: bytes) -> list[tuple]:  # type: ignore[type-arg]
-        """All that are whole, with `data` after what came before."""
-        if self._data:
-            data = self._data + data
-        found: list[tuple] = []  # type: ignore[type-arg]
-        start, size = 0, len(data)
-        while size - start >= 4:
-            end = start + 4 + int.from_bytes(data[start : start + 4], "big")
-            if end > size:
-                break
-            found += marshal.loads(memoryview(data)[start + 4 : end])  # noqa: S302 - from the other end of a pair
-            start = end
-        self._data = data[start:]
-        return found
+def ignore_signals() -> list[signal.Signals]:
+    """Those that tasks are to have as they would be without us."""
+    changed = [number for number in IGNORED if signal.getsignal(number) != signal.SIG_IGN]
+    for number in changed:
+        signal.signal(number, signal.SIG_IGN)
+    return [*changed, *OF_PYTHON]
 
 
-def framed(messages: list) -> bytes:  # type: ignore[type-arg]
-    """Messages as they are sent."""
-    data = marshal.dumps(messages)
-    return len(data).to_bytes(4, "big") + data
+def write_all(descriptor: int, data: bytes) -> None:
+    """However many pieces it takes."""
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
-def start_ticks(pid: int) -> int:
-    """When the process started, in clock ticks since the boot; 0 where that is hidden."""
+def _output(beginning: bytes) -> tuple[int, int]:
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123
-            data = file.read(1024) or b""
-    except OSError:  # another user's, as what `sudo` runs, with hidepid
-        return 0
-    return int(data[data.rindex(b")") :].split(None, 21)[20])
-
-
-def _first_line(pid: int, ticks: int, mark: bytes) -> bytes:
-    """As long for each process: it is written twice, so that there is room when it is known."""
-    return b"%010d %020d" % (pid, ticks) + mark
+        return output_files(beginning)
+    except OSError as error:
+        raise StartError(NO_OUTPUT, error) from None
 
 
 def _home() -> int:
@@ -350,100 +382,3 @@ def _home() -> int:
         return os.open(".", os.O_PATH)
     os.chdir("/")
     return os.open("/", os.O_PATH)
-
-
-def _ignore_signals() -> list[signal.Signals]:
-    """Those that tasks are to have as they would be without us."""
-    changed = [number for number in IGNORED if signal.getsignal(number) != signal.SIG_IGN]
-    for number in changed:
-        signal.signal(number, signal.SIG_IGN)
-    return [*changed, *OF_PYTHON]
-
-
-def _opened(path: bytes, flags: int) -> int:
-    try:
-        return os.open(path, flags, FILE_MODE)
-    except FileNotFoundError:
-        _make_folder(os.path.dirname(path))  # noqa: PTH120
-        return os.open(path, flags, FILE_MODE)
-
-
-def _make_folder(folder: bytes) -> None:
-    try:
-        os.mkdir(folder, FOLDER_MODE)  # noqa: PTH102
-    except FileNotFoundError:
-        _make_folder(os.path.dirname(folder))  # noqa: PTH120
-        _make_folder(folder)
-    except FileExistsError:
-        if not os.path.isdir(folder):  # noqa: PTH112
-            raise
-
-
-def _output(beginning: bytes) -> tuple[int, int]:
-    """Both files for writing, with whatever is in them."""
-    try:
-        out = _opened(beginning + b".out", OUTPUT_FLAGS)
-        try:
-            return out, _opened(beginning + b".err", OUTPUT_FLAGS)
-        except OSError:
-            os.close(out)
-            raise
-    except OSError as error:
-        raise StartError(NO_OUTPUT, error) from None
-
-
-def _exit_code(pid: int) -> int | None:
-    """How it ended, or the number of the signal that killed it below zero; None: it has not. It stays as it is."""
-    result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    if result is None:
-        return None
-    return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
-
-
-def _write_code(descriptor: int, code: int) -> None:
-    try:
-        os.write(descriptor, b"%d\n" % code)
-    except OSError:
-        pass  # the daemon is told, and the next one finds that it left none
-    finally:
-        os.close(descriptor)
-
-
-def _kill(child: Child) -> None:
-    """KILL to it, wherever it may have gone, and to its group."""
-    for kill in (os.kill, os.killpg):
-        with suppress(OSError):
-            kill(child.pid, signal.SIGKILL)
-
-
-def main() -> None:
-    """Serve the daemon at the other end of standard input."""
-    if os.getpgrp() != os.getpid():
-        os.setsid()
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
-        if name not in ("0", "1", "2"):
-            with suppress(OSError):  # what whoever started the daemon left open is not for tasks
-                os.close(int(name))
-    daemon = os.dup(0)
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(nothing, descriptor)
-    os.close(nothing)
-    try:
-        with suppress(OSError):
-            os.write(daemon, framed([]))  # who does not get this knows that no order was read
-        Launcher(daemon, sys.argv[1]).run()
-    except BaseException:
-        import traceback
-
-        _write_all(daemon, framed([(BROKEN, traceback.format_exc())]))
-        raise
-
-
-if __name__ == "__main__":
-    main()
