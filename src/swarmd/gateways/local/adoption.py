@@ -8,7 +8,7 @@ its number, its start time and the boot are the same.
 from pathlib import Path
 
 from swarmd.gateways.local.leader import Leader, pidfd_of
-from swarmd.gateways.local.procfs import command_of, environment_of, seconds_since, stat_of
+from swarmd.gateways.local.procfs import command_of, environment_of, is_there, seconds_since, stat_of
 from swarmd.gateways.local.status_file import Started, read_status
 
 
@@ -26,8 +26,8 @@ class Adopted(Leader):
 
     @property
     def age_seconds(self) -> float:
-        """How long it has run."""
-        return seconds_since(self._started.start_ticks)
+        """How long it has run; 0.0 where that was hidden."""
+        return seconds_since(self._started.start_ticks) if self._started.start_ticks else 0.0
 
     def has_ended(self) -> bool:
         return not is_running(self._started)
@@ -62,12 +62,17 @@ def adopt(started: Started, status: Path) -> Adopted | None:
 def is_running(started: Started) -> bool:
     """Whether just this process is there, or a zombie of which a launcher is about to write the exit code.
 
-    No other zombie counts: nobody may take its status where process 1 does not.
+    No other zombie counts: nobody may take its status where process 1 does not. A process that cannot be seen counts as
+    it as long as it is there: better to wait for somebody else's than to start what runs a second time.
     """
     if not started.is_of_this_boot:
         return False
     stat = stat_of(started.pid)
-    if stat is None or stat.start_ticks != started.start_ticks:
+    if stat is None:
+        return is_there(started.pid)
+    if not started.start_ticks:  # it was hidden when it started
+        return started.exit_code is None and is_launcher(stat.parent)
+    if stat.start_ticks != started.start_ticks:
         return False
     return not stat.is_dead or (started.exit_code is None and is_launcher(stat.parent))
 
@@ -92,4 +97,4 @@ def is_group_of(started: Started, followers: list[int], marks: frozenset[bytes])
 
 def _number_is_not_recycled(started: Started) -> bool:
     stat = stat_of(started.pid)
-    return stat is None or stat.start_ticks == started.start_ticks
+    return not is_there(started.pid) if stat is None else stat.start_ticks == started.start_ticks

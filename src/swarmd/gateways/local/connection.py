@@ -23,7 +23,8 @@ from swarmd.gateways.local.launched import Launched
 from swarmd.gateways.local.launcher import protocol
 from swarmd.gateways.local.procfs import boot_id
 
-PROGRAM = (os.path.realpath(sys.executable), "-I", "-S", str(Path(protocol.__file__).with_name("__main__.py")))
+_PYTHON = (os.path.realpath(sys.executable), "-I", "-S", *(["-B"] if sys.dont_write_bytecode else []))
+PROGRAM = (*_PYTHON, str(Path(protocol.__file__).with_name("__main__.py")))
 """Python without the packages of an environment, which it does not need."""
 GUARD_DESCRIPTOR = 3
 

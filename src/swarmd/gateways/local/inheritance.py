@@ -196,7 +196,11 @@ class _Search:
                 self._inheritance.unclear(attempt, status.why, path)
 
     def _may_say_more(self, status: Unclear) -> bool:
-        return self.waited < UNCLEAR_SECONDS or (self.waited < STARTING_SECONDS and is_launcher(status.launcher))
+        return (
+            status.is_passing
+            or self.waited < UNCLEAR_SECONDS
+            or (self.waited < STARTING_SECONDS and is_launcher(status.launcher))
+        )
 
     def _is_to_be_claimed(self, attempt: Attempt) -> bool:
         """Whether it must not start any more, not even by a process that an earlier daemon has left."""

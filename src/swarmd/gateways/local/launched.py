@@ -10,7 +10,7 @@ from swarmd.gateways.local.adoption import Adopted
 from swarmd.gateways.local.attempt import Attempt
 from swarmd.gateways.local.exits import ExitWatch
 from swarmd.gateways.local.leader import Leader
-from swarmd.gateways.local.procfs import boot_id, stat_of
+from swarmd.gateways.local.procfs import boot_id, is_there, stat_of
 from swarmd.gateways.local.status_file import Started
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Launched(Leader):
         if self._is_over:
             return True
         stat = stat_of(self.pid)
-        return stat is None or stat.is_dead
+        return not is_there(self.pid) if stat is None else stat.is_dead
 
     def reap(self) -> int | None:
         if self._adopted:

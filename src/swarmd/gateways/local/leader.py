@@ -5,6 +5,7 @@ Whoever looks after running attempts needs no more than this.
 """
 
 import os
+import resource
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -84,8 +85,15 @@ def signal_group(group: int, number: int) -> None:
 
 
 def pidfd_of(pid: int) -> int:
-    """A descriptor that stands for the process; -1 where there is none."""
+    """A descriptor that stands for the process; -1 where there is none, or half of those that we may have are open.
+
+    The others are for what cannot do without.
+    """
     try:
-        return os.pidfd_open(pid)
+        descriptor = os.pidfd_open(pid)
     except (AttributeError, OSError):
         return -1
+    if descriptor < resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2:
+        return descriptor
+    os.close(descriptor)
+    return -1

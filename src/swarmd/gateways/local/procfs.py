@@ -22,7 +22,7 @@ class ProcessStat(NamedTuple):
 
 
 def stat_of(pid: int) -> ProcessStat | None:
-    """The process with this number; None when there is none."""
+    """The process with this number; None when there is none, or when it cannot be seen: `is_there` knows."""
     try:
         text = (PROC / str(pid) / "stat").read_bytes()
     except OSError:
@@ -30,6 +30,17 @@ def stat_of(pid: int) -> ProcessStat | None:
     # After the program's name, which may hold anything, the third field is the first.
     fields = text[text.rindex(b")") + 1 :].split(None, 20)
     return ProcessStat(fields[0] in (b"Z", b"X"), int(fields[1]), int(fields[2]), int(fields[19]))
+
+
+def is_there(pid: int) -> bool:
+    """Whether there is a process with this number, also where /proc hides it (`hidepid`), or no descriptor is left."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def process_ids() -> list[int]:

@@ -6,6 +6,7 @@ its second is the exit code, or the number of the signal that ended it below zer
 counts only when it is whole.
 """
 
+import errno
 import os
 import re
 import stat
@@ -19,6 +20,7 @@ _CLAIM = b"never\n"
 """Nobody runs it, now or later."""
 _LONGEST = 256
 _STARTED = re.compile(rb"(\d{1,10}) (\d{1,20}) ([0-9a-f-]{36})(?: (\d{1,10}))?\n(?:(-?\d{1,3})\n|-?\d{0,3})")
+_PASSING_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # The task may have put anything in its place: a pipe would block the daemon, a link lead elsewhere.
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -58,6 +60,8 @@ class Unclear:
     why: str
     launcher: int = 0
     """The process that is to say more, when it has started the attempt."""
+    is_passing: bool = False
+    """It is we who lack something just now."""
 
 
 Status = Absent | Claimed | Started | Unclear
@@ -70,7 +74,8 @@ def read_status(path: Path) -> Status:
     except FileNotFoundError:
         return Absent()
     except OSError as error:
-        return Unclear(f"its status file {path} cannot be read: {error.strerror or error}")
+        why = f"its status file {path} cannot be read: {error.strerror or error}"
+        return Unclear(why, is_passing=error.errno in _PASSING_ERRORS)
     if data == _CLAIM:
         return Claimed()
     found = _STARTED.fullmatch(data)
@@ -84,7 +89,10 @@ def read_status(path: Path) -> Status:
 
 
 def claim(path: Path) -> bool:
-    """Make sure that nobody starts the attempt from now on. False when the file is there. Raises OSError."""
+    """Make sure that nobody starts the attempt from now on. False when the file is there.
+
+    Raises OSError, also when there is room for the beginning of it only: then the file is not there.
+    """
     if not path.parent.is_dir():
         make_folder(path.parent)
     try:
@@ -92,7 +100,8 @@ def claim(path: Path) -> bool:
     except FileExistsError:
         return False
     try:
-        os.write(descriptor, _CLAIM)
+        if os.write(descriptor, _CLAIM) < len(_CLAIM):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))  # noqa: TRY301
     except OSError:
         path.unlink()
         raise
