@@ -102,7 +102,7 @@ def test_a_swarm_id_that_is_taken_is_refused_by_the_daemon(swarmd: Swarmd, workf
 def test_options_for_the_engine_reach_it_and_it_refuses_those_that_it_does_not_know(swarmd: Swarmd, workflow):
     answer = swarmd("run", workflow(SMALL), "--swarm-id", "refused", "--gateway-option", "speed=3")
     assert answer.code == 4
-    assert "'speed' is no option of the local gateway" in answer.err
+    assert "'speed' is no option of gateway 'local'" in answer.err
     assert "refused" not in [swarm["swarmId"] for swarm in swarmd("status", "--json").json["swarms"]]
 
 

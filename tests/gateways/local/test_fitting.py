@@ -143,6 +143,26 @@ def test_what_can_never_fit_is_said_with_both_numbers(shape, words):
     assert Machine(*MACHINE).objection(shape) == words
 
 
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        (Shape(3, 0), "it waits for room on this machine: it asks for 3 cores; 2 of 4 cores are in use"),
+        (
+            Shape(1, 90),
+            (
+                "it waits for room on this machine: it asks for 1 core and 90 MiB; 2 of 4 cores are in use, 20 of 100 MiB "
+                "are asked for"
+            ),
+        ),
+        (Shape(2, 0), "it waits for its turn on this machine: it asks for 2 cores; 2 of 4 cores are in use"),
+    ],
+)
+def test_what_a_task_waits_for_is_said_with_the_numbers(shape: Shape, words: str):
+    machine = Machine(MACHINE.cores, MACHINE.memory_mib)
+    machine.take(Shape(2, 20))
+    assert machine.wait_of(shape) == words
+
+
 def test_a_machine_needs_a_core():
     with pytest.raises(ValueError, match="0 cores"):
         Machine(0, 100)

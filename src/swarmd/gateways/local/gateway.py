@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 from swarmd.core.batch import Batch
-from swarmd.core.errors import InvalidInputError
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.contract import (
     BatchRefusedError,
@@ -141,10 +140,12 @@ class LocalGateway(ServerGateway):
     def output_directory(self, swarm_id: str) -> Path | None:
         return self.log_directory / folder_name(swarm_id)
 
+    def standing(self, swarm_id: str, task_id: int, attempt: int) -> str:
+        known = self._swarms[swarm_id].attempts.get((task_id, attempt)) if swarm_id in self._swarms else None
+        return self._machine.wait_of(known.shape) if known and known.phase is Phase.WAITING else ""
+
     async def add_swarm(self, swarm: SwarmInfo) -> None:
-        for name in swarm.options:
-            message = f"swarm.gateway_options: {name!r} is no option of the local gateway, which has none; leave it out"
-            raise InvalidInputError(message, field="swarm.gateway_options")
+        await super().add_swarm(swarm)
         environment = environment_for(swarm)
         known = self._swarms.setdefault(swarm.swarm_id, LocalSwarm(swarm, environment, self.log_directory))
         known.note_info(swarm, environment)

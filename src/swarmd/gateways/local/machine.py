@@ -59,6 +59,15 @@ class Machine:
         self.used_cores -= shape.cores
         self.used_memory_mib -= shape.memory_mib
 
+    def wait_of(self, shape: Shape) -> str:
+        """What a shape that did not start yet waits for, in words."""
+        cores = "1 core" if shape.cores == 1 else f"{shape.cores} cores"
+        needs = f"{cores} and {shape.memory_mib} MiB" if shape.memory_mib else cores
+        memory = f", {self.used_memory_mib} of {self.memory_mib} MiB are asked for" if shape.memory_mib else ""
+        turn = "its turn" if self.fits(shape) else "room"
+        used = f"{self.used_cores} of {self.cores} cores are in use{memory}"
+        return f"it waits for {turn} on this machine: it asks for {needs}; {used}"
+
     def objection(self, shape: Shape) -> str:
         """Why a shape can never fit, even when nothing else runs; empty when it can."""
         problems = []
