@@ -1,8 +1,8 @@
 """`make torture`: a workflow of short tasks under `kill -9`, again and again, and the comparison with what really ran.
 
-The daemon is killed 0.2 to 2 seconds after it is ready, a hundred times or until the time is up; with the pull gateway
-its client is killed, too, and with the remote one the engine. The last line sums up; the exit status is 1 when anything
-is lost, run twice or out of order.
+The daemon is killed 0.2 to 2 seconds after it is ready, a hundred times or until the time is up; with the local gateway
+its launchers are killed, too, with the pull gateway its client, and with the remote one the engine. The last line sums
+up; the exit status is 1 when anything is lost, run twice or out of order.
 """
 
 import argparse

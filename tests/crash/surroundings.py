@@ -3,13 +3,18 @@
 The torture of another gateway needs a `Surroundings` of its own here, and a name in `SURROUNDINGS`; nothing else.
 """
 
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from swarmd.gateways.local.adoption import is_launcher
+from swarmd.gateways.local.procfs import environment_of, process_ids, stat_of
 from tests.crash.restarting import ROOT
 from tests.gateways.remote.engines import EngineProcess, go_command, has_go, python_command
 from tests.gateways.slurm.cluster import Cluster, missing_programs
@@ -21,9 +26,9 @@ LONGEST_ABSENCE = 1.0
 
 
 class Surroundings:
-    """Those of the local gateway: nothing but the daemon. Others override what is different with them."""
+    """Nothing but the daemon. Others override what is different with them."""
 
-    gateway = "local"
+    gateway: str
     autopilot = True
     """Whether the daemon ticks by itself."""
     max_attempts = 2
@@ -52,6 +57,25 @@ class Surroundings:
 
     def close(self) -> None:
         """Everything goes."""
+
+
+class Launchers(Surroundings):
+    """Those of the local gateway: what starts the tasks and waits for them, of this daemon and of those before it.
+
+    Their guardians live.
+    """
+
+    gateway = "local"
+    is_mortal = True
+
+    def kill(self, chance: random.Random) -> None:
+        mark = os.fsencode(self.home)
+        ours = [pid for pid in process_ids() if is_launcher(pid) and any(mark in it for it in environment_of(pid))]
+        for pid in ours:
+            stat = stat_of(pid)
+            if stat is not None and stat.parent in ours:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 class PullingClient(Surroundings):
@@ -173,7 +197,7 @@ def write_config(home: Path, text: str) -> None:
 
 
 SURROUNDINGS: dict[str, type[Surroundings]] = {
-    "local": Surroundings,
+    "local": Launchers,
     "pull": PullingClient,
     "remote": RemoteEngine,
     **({"remote-go": RemoteGoEngine} if has_go() else {}),
