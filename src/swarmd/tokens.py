@@ -63,12 +63,17 @@ def renew(directory: Path) -> None:
         new.replace(directory / name)
 
 
-def read_token(path: Path, field: str = "token_file") -> str:
-    """The token in a file: this user's or root's, and not readable by everybody. Raises InvalidInputError."""
+def read_token(
+    path: Path, field: str = "token_file", *, whose: str = "the token file of the daemon that you call"
+) -> str:
+    """The token in a file: this user's or root's, and not readable by everybody. Raises InvalidInputError.
+
+    `whose`: what is to be given when there is none.
+    """
     try:
         descriptor = os.open(path, _OPEN)
     except OSError as error:
-        message = f"{field}: {path} cannot be read ({error.strerror}); give the token file of the daemon that you call"
+        message = f"{field}: {path} cannot be read ({error.strerror}); give {whose}"
         raise InvalidInputError(message, reason="NO_TOKEN_FILE", field=field) from None
     with _opened(descriptor, path) as file:
         return _checked(file.read(LONGEST_TOKEN + 1), os.fstat(descriptor), path)

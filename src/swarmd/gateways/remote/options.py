@@ -104,7 +104,8 @@ class EngineOptions:
 
     def loaded(self) -> "Credentials":
         """Read the files. Raises InvalidInputError for those that cannot be used."""
-        token = read_token(self.token_file, "token_file") if self.token_file is not None else ""
+        whose = "a file with the token that the engine asks for"
+        token = read_token(self.token_file, "token_file", whose=whose) if self.token_file is not None else ""
         if not self.tls:
             return Credentials(token)
         cert, key = read_pem(self.tls_cert, "tls_cert"), read_pem(self.tls_key, "tls_key")
