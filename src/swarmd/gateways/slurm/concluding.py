@@ -14,9 +14,10 @@ from swarmd.gateways.slurm.listing import Listing, Row
 from swarmd.gateways.slurm.news import News
 from swarmd.gateways.slurm.options import SlurmOptions
 from swarmd.gateways.slurm.programs import Programs
-from swarmd.gateways.slurm.settling import Case, Outcome, ending_of, last_words_of_all, settle_all, with_past
+from swarmd.gateways.slurm.settling import Case, Outcome, ending_of, last_words_of_all, settle_all, with_pasts
 from swarmd.gateways.slurm.site import Site
 from swarmd.gateways.slurm.states import FINAL, stage_of
+from swarmd.gateways.slurm.turns import Turns
 
 
 class Conclusions:
@@ -37,7 +38,10 @@ class Conclusions:
 
     async def settle_looked_at(self, cases: Sequence[Case]) -> None:
         """Like `settle`, but those that were cancelled are over without another thought."""
+        turns = Turns()
         for case in cases:
+            if turns.is_over:
+                await turns.pass_on()
             if case.element.silent:
                 self.conclude(case.element, TaskStatus.REGISTERED)
         await self.settle([case for case in cases if not case.element.silent])
@@ -48,7 +52,11 @@ class Conclusions:
             return
         known = await self._with_pasts(cases)
         outcomes = await self._programs.with_files(settle_all, known)
+        turns = Turns()
         for case, outcome in zip(known, outcomes, strict=True):
+            if turns.is_over:
+                self.flush()
+                await turns.pass_on()
             self._conclude_as(case.element, outcome)
         self.flush()
 
@@ -62,19 +70,20 @@ class Conclusions:
                 self.conclude(element, outcome.status)
         self.flush()
 
-    async def _with_pasts(self, cases: Sequence[Case]) -> list[Case]:
+    async def _with_pasts(self, cases: Sequence[Case]) -> Sequence[Case]:
         """The cases, those that have left the queue with what Slurm's records say of them."""
+        if self._options.jobcomp_file is None and not self._site.facts.keeps_accounts:
+            return cases
         jobs = {case.element.job_id: case.element.batch.batch_id for case in cases if case.stage is None}
         jobs.pop(0, None)
         if not jobs:
-            return list(cases)
+            return cases
         pasts: dict[str, history.Past] = {}
         if self._options.jobcomp_file is not None:
             pasts |= await self._programs.with_files(history.from_completions, self._options.jobcomp_file, jobs)
         if self._site.facts.keeps_accounts:
             pasts |= await history.from_accounts(self._programs, jobs)
-        told = {case.element for case in cases if jobs.get(case.element.job_id) == case.element.batch.batch_id}
-        return [with_past(case, pasts) if case.element in told else case for case in cases]
+        return await asyncio.to_thread(with_pasts, cases, jobs, pasts)
 
     def _conclude_as(self, element: Element, outcome: Outcome) -> None:
         if outcome.follow:
@@ -94,8 +103,10 @@ class Conclusions:
         if not followed:
             return
         last_words = await self._programs.with_files(last_words_of_all, followed)
-        now = asyncio.get_running_loop().time()
+        now, turns = asyncio.get_running_loop().time(), Turns()
         for element, outcome in zip(followed, last_words, strict=True):
+            if turns.is_over:
+                await turns.pass_on()
             runner, until = self.followed[element]
             row = listing.row(runner)
             if outcome is not None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from swarmd.gateways.slurm.attempts import NEVER, Element, SlurmBatch, ranges
 from swarmd.gateways.slurm.programs import Answer, Programs
+from swarmd.gateways.slurm.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,9 @@ class Ender:
         self._heard = asyncio.Event()
         self._is_closed = False
 
-    def want(self, element: Element) -> None:
-        """End it, as soon as Slurm can be reached and has it."""
-        self._wanted.add(element)
+    def want(self, *elements: Element) -> None:
+        """End these, as soon as Slurm can be reached and has them."""
+        self._wanted.update(elements)
         self._more.set()
         if self._loop is None:
             self._loop = asyncio.create_task(self._until_all_are_gone(), name="slurm: scancel")
@@ -47,7 +48,10 @@ class Ender:
     async def _tell(self, elements: Iterable[Element]) -> bool:
         """Ask once for those that Slurm has; whether it heard all of it."""
         by_job: dict[tuple[SlurmBatch, int], list[Element]] = defaultdict(list)
+        turns = Turns()
         for element in elements:
+            if turns.is_over:
+                await turns.pass_on()
             if element.job_id and element.is_to_end:
                 by_job[element.batch, element.job_id].append(element)
         answers = await asyncio.gather(*(self._end(batch, job, some) for (batch, job), some in by_job.items()))
@@ -104,13 +108,21 @@ class Ender:
             now = asyncio.get_running_loop().time()
             due = [each for each in self._wanted if now - each.asked_at >= REPEAT_SECONDS]
             heard = await self._told_safely(due)
-            self._wanted = {element for element in self._wanted if element.is_to_end}
+            await self._forget_what_is_over()
             self._heard.set()
             self._heard.clear()
             pause = FIRST_PAUSE_SECONDS if heard else min(2 * pause, LONGEST_PAUSE_SECONDS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if not self._wanted else REPEAT_SECONDS if heard else pause):
                     await self._more.wait()
+
+    async def _forget_what_is_over(self) -> None:
+        turns = Turns()
+        for element in tuple(self._wanted):
+            if turns.is_over:
+                await turns.pass_on()
+            if not element.is_to_end:
+                self._wanted.discard(element)
 
     async def close(self) -> None:
         """Ask no more; nobody waits any longer."""

@@ -179,8 +179,8 @@ class SlurmGateway(ServerGateway):
         del reason
         swarm = self._swarms.get(swarm_id)
         if swarm is not None:
-            keys = zip(task_ids, attempts, strict=True)
-            await self._end([swarm.elements[key] for key in keys if key in swarm.elements])
+            found = map(swarm.elements.get, zip(task_ids, attempts, strict=True))
+            await self._end([element for element in found if element is not None])
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -194,7 +194,7 @@ class SlurmGateway(ServerGateway):
     async def _end(self, elements: list[Element]) -> None:
         for element in elements:
             element.silent = True
-            self._tracker.ender.want(element)
+        self._tracker.ender.want(*elements)
         self._tracker.look_soon()
         await self._tracker.ender.told(elements)
 

@@ -4,7 +4,7 @@ Blocks while it reads files, so it is called in a thread. An exit code 0 in the 
 says. An attempt whose file is not there never started, and after this it never will: the file is made here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from swarmd.core.status import TaskStatus
@@ -154,6 +154,14 @@ def _slurm_says(case: Case) -> str:
 
 def _failed(element: Element, text: str) -> Outcome:
     return Outcome(TaskStatus.ERROR_RECOVERABLE, with_tail(text, element.output.err))
+
+
+def with_pasts(cases: Sequence[Case], jobs: Mapping[int, str], pasts: Pasts) -> list[Case]:
+    """The cases, those of these jobs, given with their batches, with what Slurm's records say."""
+    return [
+        with_past(case, pasts) if jobs.get(case.element.job_id) == case.element.batch.batch_id else case
+        for case in cases
+    ]
 
 
 def with_past(case: Case, pasts: Pasts) -> Case:

@@ -60,6 +60,7 @@ class Submitting:
         self._conclusions = conclusions
         self._options = options
         self._umask = _current_umask()
+        self._one_at_a_time = asyncio.Lock()
         self._submissions: set[asyncio.Task[list[Refusal]]] = set()
 
     async def until_over(self, seconds: float) -> None:
@@ -82,14 +83,12 @@ class Submitting:
         except ForbiddenOptionError as error:
             reason = f"task resources {batch.task_resources.task_resources_id}: {error}"
             return QueueOutcome([Refusal(batch.task_ids.tolist(), reason, permanent=True)])
-        specs = batch.tasks()
-        unusable = [spec.task_id for spec in specs if "\0" in spec.command + spec.name]
-        refusals = [Refusal(unusable, UNUSABLE, permanent=True)] if unusable else []
-        if unusable:
-            specs = [spec for spec in specs if spec.task_id not in set(unusable)]
+        async with self._one_at_a_time:
+            await asyncio.sleep(0)  # several batches come at once: others have their turn between them
+            specs, refusals = _usable(batch)
             if not specs:
                 return QueueOutcome(refusals)
-        known = batch_record(swarm, batch, specs)
+            known = batch_record(swarm, batch, specs)
         submission = asyncio.create_task(self._submit(known, batch, specs, options))
         self._submissions.add(submission)
         submission.add_done_callback(self._submissions.discard)
@@ -205,6 +204,17 @@ class Submitting:
             umask=self._umask,
             traceparent=TRACEPARENT.get(),
         )
+
+
+def _usable(batch: Batch) -> tuple[list[TaskSpec], list[Refusal]]:
+    """What of a batch can run, and why the rest never can."""
+    specs = batch.tasks()
+    unusable = {spec.task_id for spec in specs if "\0" in spec.command or "\0" in spec.name}
+    if not unusable:
+        return specs, []
+    return [spec for spec in specs if spec.task_id not in unusable], [
+        Refusal(sorted(unusable), UNUSABLE, permanent=True)
+    ]
 
 
 def batch_record(swarm: SlurmSwarm, batch: Batch, specs: Sequence[TaskSpec] | None = None) -> SlurmBatch:

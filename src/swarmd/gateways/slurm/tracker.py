@@ -10,6 +10,7 @@ import os
 import pwd
 import time
 from collections.abc import Mapping
+from itertools import chain
 
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.slurm.attempts import Element, Ending, Phase, SlurmBatch
@@ -23,11 +24,10 @@ from swarmd.gateways.slurm.settling import Case
 from swarmd.gateways.slurm.site import Site
 from swarmd.gateways.slurm.spool import ArrayJob
 from swarmd.gateways.slurm.states import FINAL, HOPELESS, Stage, is_held_after_failed_launch, stage_of
+from swarmd.gateways.slurm.turns import Turns
 
 log = logging.getLogger(__name__)
 
-SLICE_SECONDS = 0.003
-"""How long the loop may be held before others have their turn."""
 GROWTH = 1.5
 """How much rarer looks become, each time that nothing had changed."""
 IDLE_SHARE = 2
@@ -232,13 +232,11 @@ class Tracker:
 
     async def _all_looked_at(self, listing: Listing, new: set[Element]) -> list[Case]:
         """The cases of those that are over; others have their turn meanwhile."""
-        loop = asyncio.get_running_loop()
-        until, cases = loop.time() + SLICE_SECONDS, []
-        named = [self._elements.get(key) for key in (*listing.changed, *listing.gone)]
-        for element in (*named, *new, *self._watched, *self._rivals):
-            if loop.time() > until:
-                await asyncio.sleep(0)
-                until = loop.time() + SLICE_SECONDS
+        turns, cases = Turns(), []
+        named = map(self._elements.get, chain(listing.changed, listing.gone))
+        for element in chain(named, new, tuple(self._watched), tuple(self._rivals)):
+            if turns.is_over:
+                await turns.pass_on()
             if element is None or element.phase is Phase.OVER or self._is_not_looked_at(element):
                 continue
             case = self._looked_at(element, listing.row(element.name), listing)
