@@ -150,8 +150,8 @@ def test_what_can_never_fit_is_said_with_both_numbers(shape, words):
         (
             Shape(1, 90),
             (
-                "it waits for room on this machine: it asks for 1 core and 90 MiB; 2 of 4 cores are in use, 20 of 100 MiB "
-                "are asked for"
+                "it waits for room on this machine: it asks for 1 core and 90 MiB; 2 of 4 cores are in use, "
+                "20 of 100 MiB are asked for"
             ),
         ),
         (Shape(2, 0), "it waits for its turn on this machine: it asks for 2 cores; 2 of 4 cores are in use"),

@@ -73,7 +73,7 @@ async def test_tls_and_a_token_are_shown_and_asked_for(maker, home, gateways, re
 
 async def test_a_token_that_is_missing_stops_the_swarm(gateways, record, home):
     options = {"address": "localhost:1", "token_file": str(home / "none")}
-    with pytest.raises(InvalidInputError, match="token_file: .* give a file with the token that the engine asks for"):
+    with pytest.raises(InvalidInputError, match=r"token_file: .* give a file with the token that the engine asks for"):
         await gateways.begin(config_for(""), record.report, SwarmInfo(SWARM, options=options))
 
 
