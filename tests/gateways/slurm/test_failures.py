@@ -139,14 +139,48 @@ async def test_a_controller_that_forgot_what_runs_makes_nothing_run_twice(own_cl
                 assert lines == 1
 
 
-async def test_a_controller_that_is_away_for_a_while_changes_nothing(own_cluster: Cluster, tmp_path: Path):
-    async with slurm_engine(own_cluster, tmp_path) as engine:
-        await engine.queue("sleep 2", "sleep 1; exit 3")
-        await engine.record.running(1, 2)
+@pytest.mark.timeout(200)
+async def test_a_controller_that_is_away_for_a_minute_changes_nothing(own_cluster: Cluster, tmp_path: Path):
+    """By the limits of this gateway it is hours: each is passed several times, hanging and gone."""
+    limits = {"command_timeout": 1.5, "lost_after": 1.0, "hopeless_after": 1.0, "find_patience": 0.5}
+    async with slurm_engine(own_cluster, tmp_path, **limits) as engine:
+        goes_on = "echo ran >>ran.$SWARM_TASK_ID; until [ -e go ]; do sleep 0.1; done"
+        ends = "echo ran >>ran.$SWARM_TASK_ID; until [ -e away ]; do sleep 0.1; done"
+        await engine.queue(goes_on, ends, f"{ends}; exit 3", "sleep 1000")
+        await engine.record.running(1, 2, 3, 4)
+        waits = "echo ran >>ran.$SWARM_TASK_ID"
+        await engine.queue(waits, resources=TaskResources(1, cores=256), first_id=5)
+        await engine.record.until(lambda: engine.record.statuses(5))
+        in_doubt, refused = batch_of(waits, first_id=6), batch_of(waits, first_id=7)
+        with own_cluster.frozen():
+            with pytest.raises(OutcomeUnknownError):
+                await engine.gateway.queue_batch(in_doubt)
+            (tmp_path / "away").touch()
+            assert (await engine.gateway.find_batch(in_doubt)).found is Found.UNKNOWN
+            await asyncio.sleep(4)
         own_cluster.stop_controller()
-        await asyncio.sleep(3)
+        cancelling = asyncio.create_task(engine.cancel(4))
+        with pytest.raises(BatchRefusedError):
+            await engine.gateway.queue_batch(refused)
+        await asyncio.sleep(6)
+        assert (await engine.gateway.find_batch(in_doubt)).found is Found.UNKNOWN
+        assert not engine.record.ended_ids(), "nobody knows anything"
+        assert not cancelling.done()
         own_cluster.start_controller()
-        assert [status for status, _ in await engine.ends(1, 2)] == [D, E]
+        assert await engine.ends(2, 3) == [(D, ""), (E, "exit code 3")]
+        await cancelling
+        found = await engine.find(in_doubt)
+        (tmp_path / "go").touch()
+        assert await engine.ends(1, 5) == [(D, "")] * 2
+        if found.found is Found.QUEUED:  # it was heard before the controller went; asked again, its end is told again
+            await engine.record.ended(6)
+            assert engine.record.statuses(6)[-1] is D
+        await until(lambda: not own_cluster.call("squeue", "-h"), "an empty queue")
+        ran = {task_id: tmp_path / f"ran.{task_id}" for task_id in range(1, 8)}
+        times = {task_id: path.read_text().count("ran") for task_id, path in ran.items() if path.exists()}
+        once = (1, 2, 3, 5, *((6,) if found.found is Found.QUEUED else ()))
+        assert times == dict.fromkeys(once, 1)
+        assert not engine.record.ended_ids() & {4, 7}
 
 
 # -- nodes -------------------------------------------------------------------------------------------------------------
