@@ -1,7 +1,9 @@
 """Real clusters, as many as differ in their configuration; one of each for all tests of a process."""
 
+import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,8 @@ PARTITIONS = (
     "PartitionName=low Nodes=n3 PriorityTier=1 PreemptMode=REQUEUE State=UP",
     "PartitionName=high Nodes=n3 PriorityTier=10 PreemptMode=OFF State=UP",
 )
+LIMITING = "ConstrainRAMSpace=yes\nConstrainSwapSpace=yes\nAllowedSwapSpace=0\n"
+WATCHING = {"TaskPlugin": "task/cgroup", "ProctrackType": "proctrack/cgroup"}
 PREEMPTING = {"PreemptType": "preempt/partition_prio", "PreemptMode": "REQUEUE"}
 
 
@@ -71,3 +75,27 @@ def fast_cluster() -> Iterator[Cluster]:
     need([] if fast_clock_library() else ["libfaketime"])
     with running_cluster(speed=10) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def limiting_cluster() -> Iterator[Cluster]:
+    """One that ends tasks which need too much memory."""
+    need_slurm()
+    controllers = [Path("/sys/fs/cgroup") / name for name in ("memory", "freezer", "cpuset")]
+    if os.geteuid() != 0 or not all(os.access(path, os.W_OK) for path in controllers):
+        pytest.skip("OUT_OF_MEMORY needs root and writable cgroups of version 1: memory, freezer, cpuset")
+    try:
+        with running_cluster(WATCHING, cgroup=LIMITING) as cluster:
+            yield cluster
+    except AssertionError as error:
+        pytest.skip(f"slurmd cannot use the cgroups of this machine: {error}")
+    finally:
+        remove_cgroups(controllers)
+
+
+def remove_cgroups(controllers: list[Path]) -> None:
+    """slurmd leaves its own behind."""
+    for controller in controllers:
+        for folder, _, _ in os.walk(controller / "slurm_n1", topdown=False):
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -142,7 +143,7 @@ async def test_a_controller_that_forgot_what_runs_makes_nothing_run_twice(own_cl
 @pytest.mark.timeout(200)
 async def test_a_controller_that_is_away_for_a_minute_changes_nothing(own_cluster: Cluster, tmp_path: Path):
     """By the limits of this gateway it is hours: each is passed several times, hanging and gone."""
-    limits = {"command_timeout": 1.5, "lost_after": 1.0, "hopeless_after": 1.0, "find_patience": 0.5}
+    limits: dict[str, Any] = {"command_timeout": 1.5, "lost_after": 1.0, "hopeless_after": 1.0, "find_patience": 0.5}
     async with slurm_engine(own_cluster, tmp_path, **limits) as engine:
         goes_on = "echo ran >>ran.$SWARM_TASK_ID; until [ -e go ]; do sleep 0.1; done"
         ends = "echo ran >>ran.$SWARM_TASK_ID; until [ -e away ]; do sleep 0.1; done"
