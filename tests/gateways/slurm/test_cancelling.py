@@ -114,7 +114,8 @@ async def test_what_somebody_else_cancels_has_failed_and_says_so(cluster: Cluste
         await file_with_text(engine.output(1, ending="err"))
         cluster.call("scancel", job)
         [(status, reason)] = await engine.ends(1)
-        assert (status, reason) == (E, f"Slurm's job {job} was cancelled by somebody else\nhalf")
+        assert status is E
+        assert reason.startswith(f"Slurm's job {job} was cancelled by somebody else\nhalf")
         assert 2 not in engine.record.ended_ids()
 
 

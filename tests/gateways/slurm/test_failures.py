@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from swarmd.core.status import TaskStatus
 from swarmd.gateways.contract import BatchRefusedError, FindOutcome, Found, OutcomeUnknownError
 from swarmd.gateways.slurm import patrol
 from tests.gateways.recording import SWARM, batch_of, eventually, file_with_text
-from tests.gateways.slurm.cluster import Cluster
+from tests.gateways.slurm.cluster import Cluster, running_cluster
+from tests.gateways.slurm.conftest import need_slurm
 from tests.gateways.slurm.engine import Engine, calls_of, slurm_engine, wrapped_programs
 
 D, E, A, F, G = (
@@ -200,6 +201,38 @@ async def test_a_lost_node_spends_no_failed_attempt(cluster: Cluster, tmp_path: 
         finally:
             cluster.start_node("n2")
             cluster.until_idle_again()
+
+
+@pytest.fixture
+def cluster_with_prolog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, Path]]:
+    """Its nodes can start nothing while a file is there."""
+    need_slurm()
+    folder = tmp_path_factory.mktemp("prolog")
+    broken, prolog = folder / "broken", folder / "prolog"
+    prolog.write_text(f"#!/bin/sh\n[ ! -e {broken} ]\n")
+    prolog.chmod(0o700)
+    with running_cluster({"Prolog": str(prolog)}, nodes=2) as cluster:
+        yield cluster, broken
+
+
+async def test_a_node_that_drains_itself_gives_its_tasks_back(
+    cluster_with_prolog: tuple[Cluster, Path], tmp_path: Path
+):
+    """Slurm drains it, and holds what it could not start until an administrator comes."""
+    cluster, broken = cluster_with_prolog
+    async with slurm_engine(cluster, tmp_path) as engine:
+        broken.touch()
+        await engine.queue("echo ran >>ran", "echo ran >>ran")
+        for status, reason in await engine.ends(1, 2):
+            assert status is G
+            assert reason.startswith("Slurm could not start its job ")
+            assert reason.endswith(" on n1")
+        await until(lambda: "drain" in cluster.call("sinfo", "-h", "-o", "%T"), "a node that is drained")
+        broken.unlink()
+        cluster.until_idle_again()
+        await engine.queue("echo ran >>ran", "echo ran >>ran", attempt=2)
+        await engine.record.until(lambda: all(engine.record.statuses(task_id)[-1] is D for task_id in (1, 2)))
+        assert (tmp_path / "ran").read_text() == "ran\n" * 2
 
 
 async def test_what_had_ended_well_on_a_node_that_hangs_is_done(cluster: Cluster, tmp_path: Path):

@@ -35,6 +35,8 @@ class Case:
     """Slurm's state, and its reason where there is one."""
     exit_code: int | None = None
     """Below zero: the number of the signal."""
+    nodes: str = ""
+    """Where Slurm ran it, or meant to."""
     knows_array: bool = False
     """Slurm knows its array: an element of which it knows nothing then was cancelled before it started."""
 
@@ -90,6 +92,9 @@ def _decided(case: Case, status: Status) -> Outcome:
             return Outcome(TaskStatus.DONE)
         case Stage.OUT_OF_RESOURCES:
             return Outcome(TaskStatus.ADJUSTING_RESOURCES, _what_ran_out(case))
+        case Stage.CANCELLED if status.never and case.nodes and not case.exit_code:
+            # Nobody ended what ran there: its node could not start it, and drains itself (prolog).
+            return Outcome(TaskStatus.REGISTERED, f"Slurm could not start its job {element.name} on {case.nodes}")
         case Stage.CANCELLED:
             return _failed(element, f"Slurm's job {element.name} was cancelled by somebody else")
         case Stage.LOST:
@@ -174,7 +179,7 @@ def with_past(case: Case, pasts: Pasts) -> Case:
     stage = None if past is None else stage_of(past.state)
     if past is None or stage not in FINAL:
         return replace(case, knows_array=case.knows_array or f"{case.element.job_id}_" in pasts)
-    return Case(case.element, stage, past.state, past.exit_code, case.knows_array)
+    return Case(case.element, stage, past.state, past.exit_code, knows_array=case.knows_array)
 
 
 def last_words_of_all(elements: Sequence[Element]) -> list[Outcome | None]:
