@@ -126,6 +126,9 @@ async def test_what_is_missing_is_said_with_what_to_do(cluster: Cluster, tmp_pat
         assert "give the path of slurm.conf as conf in [gateways.slurm]" in words
         assert await engine.gateway.obstacle() == ""
     async with slurm_engine(cluster, tmp_path / "unmounted") as engine:
+        assert await engine.gateway.trouble() == "", "a daemon makes its state directory itself"
+    directory = tmp_path / "unmounted"
+    async with slurm_engine(cluster, directory, directory=directory) as engine:
         words = f"directory in [gateways.slurm]: {tmp_path}/unmounted is not there; mount its file system, or make the"
         assert (await engine.gateway.trouble()).startswith(words)
     async with slurm_engine(cluster, tmp_path) as engine:

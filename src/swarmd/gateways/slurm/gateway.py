@@ -76,8 +76,7 @@ class SlurmGateway(ServerGateway):
     # -- the contract ----------------------------------------------------------------------------------------------
 
     async def trouble(self) -> str:
-        missing = self._programs.trouble() or await self._programs.with_files(self._spool.trouble)
-        return missing or (await self._site.presence()).trouble
+        return self._programs.trouble() or await self._missing_folder() or (await self._site.presence()).trouble
 
     async def obstacle(self) -> str:
         return (await self._site.presence()).obstacle
@@ -183,6 +182,10 @@ class SlurmGateway(ServerGateway):
             await self._end([element for element in found if element is not None])
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    async def _missing_folder(self) -> str:
+        """What is wrong with the folder of the config file; the state directory is made by the daemon itself."""
+        return "" if self._options.directory is None else await self._programs.with_files(self._spool.trouble)
 
     def _swarm(self, swarm_id: str) -> SlurmSwarm:
         swarm = self._swarms.get(swarm_id)

@@ -15,6 +15,7 @@ from swarmd.gateways.slurm.programs import Programs
 LAST_BYTES = 16 * 1024 * 1024
 """How much of the end of jobcomp's file is read."""
 JOBS_AT_ONCE = 500
+_NAME = re.compile(r" Name=(\S*)")
 _PAIRS = re.compile(r"(\w+)=(\S*)")
 
 
@@ -57,7 +58,11 @@ def read_accounts(text: str, jobs: Mapping[int, str]) -> Pasts:
 def from_completions(path: Path, jobs: Mapping[int, str]) -> Pasts:
     """What jobcomp/filetxt wrote of these jobs; the last line of an element counts."""
     found: dict[str, Past] = {}
+    names = set(jobs.values())
     for line in _last_lines(path):
+        name = _NAME.search(line)
+        if name is None or name[1] not in names:
+            continue
         values = dict(_PAIRS.findall(line))
         element = f"{values.get('ArrayJobId') or values.get('JobId', '')}_{values.get('ArrayTaskId', '')}"
         past = Past(values.get("JobState", ""), _code(values.get("ExitCode", "")))
