@@ -59,6 +59,8 @@ class Workflow:
     task_ids: list[int]
     array_ids: list[int]
     resources_id: int
+    templates: list[tuple[int, str]]
+    """Of each array: the template's version, and its argument."""
 
 
 @dataclass
@@ -76,7 +78,7 @@ class Jobmon:
     def call(self, method: str, path: str, body: object = None) -> Any:
         headers = {"Content-Type": "application/json"}
         content = None if body is None else json.dumps(body)
-        answer = httpx.request(method, self.url + path, content=content, headers=headers, timeout=60, trust_env=False)
+        answer = httpx.request(method, self.url + path, content=content, headers=headers, timeout=60, verify=False, trust_env=False)
         assert answer.status_code == 200, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json()
 
@@ -138,18 +140,9 @@ class Jobmon:
         """
         tool = self.post("/tool", name=f"tool {next(self._numbers)}")["tool"][0]
         tool_version = self.post("/tool_version", tool_id=tool)["tool_version"][0]
-        arrays, nodes = [], []
-        templates = []
-        for number, commands in enumerate(layers):
-            template, argument = self._template(tool_version, f"layer {number}")
-            templates.append(template)
-            hashes = [str(next(self._numbers)) for _ in commands]
-            asked = [
-                {"task_template_version_id": template, "node_args_hash": each, "node_args": {argument: command}}
-                for each, command in zip(hashes, commands, strict=True)
-            ]
-            made = self.post("/nodes", nodes=asked)["nodes"]
-            nodes.append([made[f"{template}:{each}"] for each in hashes])
+        arrays = []
+        templates = [self._template(tool_version, f"layer {number}") for number in range(len(layers))]
+        nodes = [self._nodes(template, commands) for template, commands in zip(templates, layers, strict=True)]
         dag = self.post("/dag", dag_hash=str(next(self._numbers)))["dag_id"]
         self.post(f"/dag/{dag}/edges", edges_to_add=_edges(nodes, chained=chained), mark_created=True)
         workflow = self.post(
@@ -165,7 +158,7 @@ class Jobmon:
             workflow_attributes={},
         )["workflow_id"]
         resources_id = self._bind(cluster, queue, resources or {"cores": 1, "memory": 1, "runtime": 60})
-        for number, template in enumerate(templates):
+        for number, (template, _) in enumerate(templates):
             array = self.post(
                 "/array",
                 task_template_version_id=template,
@@ -175,18 +168,7 @@ class Jobmon:
             )
             arrays.append(array["array_id"])
         rows = {
-            f"{node}": [
-                node,
-                str(next(self._numbers)),
-                array,
-                resources_id,
-                f"task {node}",
-                command,
-                max_attempts,
-                False,
-                dict(scales or {}),
-                list(fallback_queues),
-            ]
+            f"{node}": self._row(node, array, resources_id, command, max_attempts, scales, fallback_queues)
             for layer, array, commands in zip(nodes, arrays, layers, strict=True)
             for node, command in zip(layer, commands, strict=True)
         }
@@ -196,7 +178,40 @@ class Jobmon:
         )["workflow_run_id"]
         if bound:
             self.set_run_status(run, "B")
-        return Workflow(workflow, run, bound_tasks, arrays, resources_id)
+        return Workflow(workflow, run, bound_tasks, arrays, resources_id, templates)
+
+    def add_tasks(self, workflow: Workflow, commands: Sequence[str], max_attempts: int) -> list[int]:
+        """More tasks for the first array, which depend on nothing."""
+        nodes, array = self._nodes(workflow.templates[0], commands), workflow.array_ids[0]
+        rows = {
+            f"{node}": self._row(node, array, workflow.resources_id, command, max_attempts)
+            for node, command in zip(nodes, commands, strict=True)
+        }
+        return self._bind_tasks(workflow.workflow_id, rows)
+
+    def _nodes(self, template: tuple[int, str], commands: Sequence[str]) -> list[int]:
+        version, argument = template
+        hashes = [str(next(self._numbers)) for _ in commands]
+        asked = [
+            {"task_template_version_id": version, "node_args_hash": each, "node_args": {argument: command}}
+            for each, command in zip(hashes, commands, strict=True)
+        ]
+        made = self.post("/nodes", nodes=asked)["nodes"]
+        return [made[f"{version}:{each}"] for each in hashes]
+
+    def _row(
+        self,
+        node: int,
+        array: int,
+        resources_id: int,
+        command: str,
+        max_attempts: int,
+        scales: Mapping[str, object] | None = None,
+        fallback_queues: Sequence[str] = (),
+    ) -> list[object]:
+        name, task_args_hash = f"task {node}", str(next(self._numbers))
+        attempts = [name, command, max_attempts, False, dict(scales or {}), list(fallback_queues)]
+        return [node, task_args_hash, array, resources_id, *attempts]
 
     def _template(self, tool_version: int, name: str) -> tuple[int, str]:
         template = self.post("/task_template", tool_version_id=tool_version, task_template_name=name)
