@@ -22,7 +22,7 @@ class JobmonSettings(BaseModel):
 
     heartbeat_seconds: float = Field(default=30.0, gt=0)
     """Between two heartbeats of a run."""
-    heartbeat_buffer: float = Field(default=3.1, ge=1)
+    heartbeat_buffer: float = Field(default=3.1, ge=1.5)
     """A run counts as lost so many heartbeats after the last one."""
     start_poll_seconds: float = Field(default=0.5, gt=0)
     """Between two looks at a run that its distributor has not taken up yet; up to five seconds when that takes long."""
