@@ -6,9 +6,14 @@ from dataclasses import replace
 import pytest
 
 from swarmd.core.batch import Batch
-from swarmd.core.model import ADJUSTED_RESOURCES_BASE, TaskResources
+from swarmd.core.model import ADJUSTED_RESOURCES_BASE, Array, Task, TaskResources
+from swarmd.core.state import SwarmState
 from swarmd.core.status import TaskStatus
-from swarmd.gateways.contract import BatchRefusedError, Found, OutcomeUnknownError
+from swarmd.gateways.contract import BatchRefusedError, Found, OutcomeUnknownError, SwarmInfo
+from swarmd.gateways.jobmon.gateway import JobmonGateway
+from swarmd.gateways.jobmon.settings import JobmonSettings
+from swarmd.scheduler import Scheduler
+from tests.gateways.jobmon.conftest import QUICK
 from tests.gateways.jobmon.fake import Fault
 from tests.gateways.recording import SWARM, batch_of, eventually
 
@@ -330,3 +335,81 @@ async def test_what_queues_can_hold_is_told_before_it_is_needed_and_when_it_chan
     assert sorted(told()) == [("big.q", None, 65536, 100), ("null.q", 4, 3072, None)]
     fake.queues["null.q"] = "{'cores': (1, 8)}"
     await driven.record.until(lambda: ("null.q", 8, None, None) in told())
+
+
+# -- arrays side by side -------------------------------------------------------------------------------------------
+
+
+def of_array(array_id: int, task_id: int, resources: TaskResources = RESOURCES) -> Batch:
+    made = batch(task_id, resources=resources)
+    return replace(made, array=replace(made.array, array_id=array_id))
+
+
+async def test_batches_of_an_array_whose_call_takes_long_keep_no_other_array_waiting(fake, monkeypatch):
+    """Many small batches of one array come first; a scheduler has only so many calls under way."""
+    monkeypatch.setattr("swarmd.gateways.jobmon.queueing.SLOW_SECONDS", 0.3)
+    many = 30
+    fake.add_run(1, 1, range(1, many + 2))
+    state = SwarmState(SWARM)
+    resources = [replace(RESOURCES, task_resources_id=number, runtime_seconds=number) for number in range(1, many + 1)]
+    tasks = [Task(number, 16, number) for number in range(1, many + 1)]
+    state.load([Array(16, command="true"), Array(17, command="true")], resources, [*tasks, Task(many + 1, 17, 1)])
+    gateway = JobmonGateway(JobmonSettings.model_validate(QUICK))
+    await gateway.start(lambda swarm_id, update: None)
+    ids = {"workflow_run_id": "1", "workflow_id": "1"}
+    await gateway.add_swarm(SwarmInfo(SWARM, options={"server": fake.url, **ids}))
+    go_on = asyncio.Event()
+
+    async def wait(path, body):
+        if "array/16/queue_task_batch" in path:
+            await go_on.wait()
+
+    fake.before = wait
+    scheduler = Scheduler(gateway, state, max_in_flight=8)
+    ticking = asyncio.create_task(scheduler.tick(60))
+    try:
+        await eventually(lambda: fake.instances(many + 1) == 1)
+        assert len(fake.paths("array/16/queue_task_batch")) == 1
+    finally:
+        go_on.set()
+        await ticking
+    async with asyncio.timeout(60):
+        while sum(fake.instances(task_id) for task_id in range(1, many + 1)) < many:
+            await scheduler.tick(5)
+    assert {fake.instances(task_id) for task_id in range(1, many + 2)} == {1}
+    await gateway.close()
+
+
+async def test_a_turn_is_waited_for_while_the_calls_before_it_are_quick(fake, drive, monkeypatch):
+    monkeypatch.setattr("swarmd.gateways.jobmon.queueing.SLOW_SECONDS", 0.5)
+    fake.add_run(1, 1, range(1, 11))
+    driven = await drive(fake.url)
+
+    async def slowly(path, body):
+        if "queue_task_batch" in path:
+            await asyncio.sleep(0.1)
+
+    fake.before = slowly
+    await asyncio.gather(*(driven.gateway.queue_batch(batch(task_id)) for task_id in range(1, 11)))
+    assert {fake.instances(task_id) for task_id in range(1, 11)} == {1}
+
+
+async def test_resources_that_are_bound_wait_for_no_others(fake, drive):
+    fake.add_run(1, 1, [1, 2, 3])
+    driven = await drive(fake.url)
+    await driven.gateway.queue_batch(of_array(16, 1))
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(path, body):
+        if "bind_resources" in path:
+            begun.set()
+            await go_on.wait()
+
+    fake.before = wait
+    new = asyncio.ensure_future(driven.gateway.queue_batch(of_array(16, 2, replace(RESOURCES, runtime_seconds=9))))
+    await begun.wait()
+    async with asyncio.timeout(30):
+        await driven.gateway.queue_batch(of_array(17, 3))
+    assert not new.done()
+    go_on.set()
+    assert not (await new).refusals

@@ -39,6 +39,9 @@ class Binding:
 
     async def bound(self, resources: TaskResources) -> Bound:
         """Bind them, unless the same were bound before. Raises NoSuchQueueError or CallError."""
+        known = self._known(resources)
+        if known is not None:
+            return known
         async with self._one_at_a_time:
             for queue in resources.fallback_queues:
                 await self._queue(resources.cluster, queue)
@@ -47,12 +50,20 @@ class Binding:
                 message = f"Jobmon's server has no queue {resources.queue!r} in a cluster {resources.cluster!r}"
                 raise NoSuchQueueError(message)
             kind, requested = kind_of(resources), requested_resources(resources)
-            key = f"{facts.queue_id} {kind} {json.dumps(requested, sort_keys=True)}"
+            key = _key(facts, resources)
             if key not in self._bound:
                 self._bound[key] = await insist(
                     lambda: self._server.bind_resources(facts.queue_id, kind, requested), seconds=PATIENCE_SECONDS
                 )
             return Bound(self._bound[key], facts.cluster_id)
+
+    def _known(self, resources: TaskResources) -> Bound | None:
+        """What was bound before: for that nobody waits."""
+        if any((resources.cluster, queue) not in self._queues for queue in resources.fallback_queues):
+            return None
+        facts = self._queues.get((resources.cluster, resources.queue))
+        bound = None if facts is None else self._bound.get(_key(facts, resources))
+        return None if facts is None or bound is None else Bound(bound, facts.cluster_id)
 
     async def look_again(self) -> None:
         """Ask what the queues that are used can hold now. Raises CallError."""
@@ -71,3 +82,9 @@ class Binding:
         if limits is not None and self._told.get((cluster, queue)) != limits:
             self._told[cluster, queue] = limits
             self._tell([limits])
+
+
+def _key(facts: QueueFacts, resources: TaskResources) -> str:
+    """The same for resources that are bound as one."""
+    requested = json.dumps(requested_resources(resources), sort_keys=True)
+    return f"{facts.queue_id} {kind_of(resources)} {requested}"

@@ -21,6 +21,34 @@ from swarmd.gateways.jobmon.server import JobmonServer
 from swarmd.gateways.jobmon.settings import JobmonSettings, RunOptions
 from swarmd.gateways.jobmon.syncing import Syncing
 
+SLOW_SECONDS = 2.0
+"""No batch waits for a call before it, for the same array, that takes longer: it would be in the way of other arrays."""
+
+
+class _Turns:
+    """Whose turn it is to call for one array."""
+
+    def __init__(self) -> None:
+        self._call = asyncio.Lock()
+        self._begun = 0.0
+
+    async def __aenter__(self) -> None:
+        """Wait for the call before. Raises BatchRefusedError when that one takes long."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                async with asyncio.timeout_at(self._begun + SLOW_SECONDS if self._call.locked() else None):
+                    await self._call.acquire()
+            except TimeoutError:
+                if self._call.locked() and loop.time() >= self._begun + SLOW_SECONDS:
+                    raise BatchRefusedError("the call before it for the same array takes long") from None
+            else:
+                self._begun = loop.time()
+                return
+
+    async def __aexit__(self, *_: object) -> None:
+        self._call.release()
+
 
 @dataclass(frozen=True, slots=True)
 class _Doubt:
@@ -59,7 +87,7 @@ class Queueing:
         self._syncing = syncing
         self._obstacle = obstacle
         self._tell = tell
-        self._arrays: dict[int, asyncio.Lock] = {}
+        self._arrays: dict[int, _Turns] = {}
         self._blocked: dict[int, float] = {}
         self._doubts: dict[str, _Doubt] = {}
         self._started = asyncio.get_running_loop().time()
@@ -77,7 +105,7 @@ class Queueing:
             return QueueOutcome([Refusal(batch.task_ids.tolist(), str(error), permanent=True)])
         except CallError as error:
             raise BatchRefusedError(f"its resources cannot be bound now: {error}") from error
-        async with self._arrays.setdefault(batch.array_id, asyncio.Lock()):
+        async with self._arrays.setdefault(batch.array_id, _Turns()):
             self._refuse_if(self._obstacle() or self._block(batch.array_id))
             return await self._queue(batch, bound)
 
