@@ -22,6 +22,8 @@ class FaultyProxy:
         """What was done, how often; with "queue" before it to calls that queue."""
         self.queue_faults: list[str] = []
         """What is done to the next calls that queue, whatever the seed says: `reset`, `half`, `refuse`, ..."""
+        self.is_stuck, self.go_on = asyncio.Event(), asyncio.Event()
+        """For `stuck`: a call has come, and may go on."""
         self._port = port
         self._random = random.Random(seed)
         self._connections: set[asyncio.Task[None]] = set()
@@ -70,6 +72,11 @@ class FaultyProxy:
 
     async def _late(self, request: bytes, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(self._random.uniform(0.1, HELD_SECONDS))
+        await self._plain(request, writer)
+
+    async def _stuck(self, request: bytes, writer: asyncio.StreamWriter) -> None:
+        self.is_stuck.set()
+        await self.go_on.wait()
         await self._plain(request, writer)
 
     async def _held(self, request: bytes, writer: asyncio.StreamWriter) -> None:

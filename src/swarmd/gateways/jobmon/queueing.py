@@ -22,7 +22,7 @@ from swarmd.gateways.jobmon.settings import JobmonSettings, RunOptions
 from swarmd.gateways.jobmon.syncing import Syncing
 
 SLOW_SECONDS = 2.0
-"""No batch waits for a call before it, for the same array, that takes longer: it would be in the way of other arrays."""
+"""No batch waits for a call for the same array that takes longer: it would be in the way of other arrays."""
 
 
 class _Turns:
