@@ -190,6 +190,21 @@ def test_one_that_died_while_no_daemon_was_there_is_followed_by_another(jobmon, 
     assert set(jobmon.statuses(workflow).values()) == {"D"}
 
 
+def test_tasks_of_a_run_that_is_resumed_hot_go_on_without_its_distributor(jobmon, home):
+    workflow = jobmon.workflow([[f"while ! test -e {home}/end; do sleep 0.1; done"], ["true"]], cluster="multiprocess")
+    first, second = workflow.task_ids
+    with swarmd_run(environment(home, **settings(jobmon)), home, *named(jobmon, workflow)) as run:
+        until(lambda: jobmon.statuses(workflow)[first] == "R", "the task to run", WAIT_SECONDS)
+        jobmon.post(f"/workflow/{workflow.workflow_id}/set_resume", reset_running_jobs=False)
+        assert run.wait() == 1, run.said
+    assert jobmon.run_status(workflow.run_id) == "T"
+    until(lambda: not distributors(jobmon, workflow), "the distributor to end", WAIT_SECONDS)
+    assert jobmon.statuses(workflow) == {first: "R", second: "G"}
+    (home / "end").touch()
+    until(lambda: jobmon.statuses(workflow)[first] == "D", "the task to be done", WAIT_SECONDS)
+    until(lambda: not marked(jobmon, workflow), "all to be over", WAIT_SECONDS)
+
+
 def test_a_swarm_that_is_deleted_takes_its_distributor_along(jobmon, home):
     workflow = jobmon.workflow([["sleep 300"]], cluster="multiprocess", bound=False)
     variables = environment(home, **settings(jobmon))

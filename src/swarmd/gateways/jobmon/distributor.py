@@ -9,6 +9,7 @@ import hashlib
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,9 +107,9 @@ class Distributor:
                 os.kill(self.pid, signal.SIGTERM)
 
     def leave(self) -> None:
-        """It goes on without this daemon, which will not wait for its end."""
+        """Nobody looks at it any more. While this process is there its end is waited for, so that it is no zombie."""
         if self._process is not None and self._process.returncode is None:
-            self._process.returncode = 0
+            threading.Thread(target=self._process.wait, name="jobmon distributor", daemon=True).start()
 
 
 def end_forks(mark: Mark) -> None:

@@ -38,6 +38,8 @@ LOOK_SECONDS = 1.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
 KILL_SECONDS = 10.0
 """How long a distributor is given to end the tasks that were cancelled, before it is told to end itself."""
+TASKS_GO_ON = "HTE"
+"""Tasks that run are left in peace: the workflow is resumed elsewhere, or was given up by the server and will be."""
 END_SECONDS = 5.0
 """How long it may take to end, before it is made to."""
 
@@ -138,7 +140,7 @@ class DistributorKeeper:
             program = await self._program()
             self._starting = asyncio.ensure_future(asyncio.to_thread(self._started, program))
             self._distributor = await asyncio.shield(self._starting)
-        except (OSError, NoProgramError, InvalidInputError) as error:
+        except (OSError, ValueError, NoProgramError, InvalidInputError) as error:
             await self._again_later(f"Jobmon's distributor cannot be started: {error}")
             return
         self._leaders.add(self._distributor.pid)
@@ -225,16 +227,18 @@ class DistributorKeeper:
     # -- the end ---------------------------------------------------------------------------------------------------
 
     async def end(self) -> None:
-        """End it, as gently as it lets us. Tasks that go on in a run that is resumed elsewhere are left in peace."""
+        """End it, as gently as it lets us, with what is left of its tasks where these are not to go on."""
         async with self._ending:
             if not await self._has_one():
                 return
-            goes_on = self._status() in ("H", "T")
-            if self._distributor is not None and not goes_on:
-                await self._let_it_end_tasks()
+            goes_on = self._status() in TASKS_GO_ON
             if self._distributor is not None:
-                await _told_to_end(self._distributor, END_SECONDS if not goes_on else LOOK_SECONDS)
-            if not goes_on:
+                if not goes_on:
+                    await self._let_it_end_tasks()
+                await _told_to_end(self._distributor, END_SECONDS)
+            if goes_on:
+                await asyncio.to_thread(end_forks, self._mark)
+            else:
                 await asyncio.to_thread(end_all, self._mark, self._leaders)
             if self._distributor is not None:
                 self._distributor.leave()
@@ -245,7 +249,7 @@ class DistributorKeeper:
 
     async def _has_one(self) -> bool:
         if self._starting is not None:
-            with suppress(OSError, InvalidInputError):
+            with suppress(OSError, ValueError, InvalidInputError):
                 self._distributor = self._distributor or await self._starting
         if self._distributor is not None:
             self._leaders.add(self._distributor.pid)
