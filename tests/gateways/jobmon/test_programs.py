@@ -1,15 +1,32 @@
 """Which Python has Jobmon's distributor, what is told of one that has not, and a log that does not grow."""
 
+import asyncio
 import os
+import signal
 import stat
+import subprocess
 import sys
 
 import pytest
 
-from swarmd.core.errors import InvalidInputError
-from swarmd.gateways.jobmon.distributor import MOST_LOG_BYTES, last_line, opened, says_that_it_lives, shorten
+from swarmd.core.errors import InvalidInputError, UnavailableError
+from swarmd.gateways.contract import SwarmInfo
+from swarmd.gateways.jobmon.distributor import (
+    MARK,
+    MOST_LOG_BYTES,
+    Distributor,
+    Mark,
+    end_all,
+    end_forks,
+    last_line,
+    opened,
+    says_that_it_lives,
+    shorten,
+)
+from swarmd.gateways.jobmon.gateway import JobmonGateway
 from swarmd.gateways.jobmon.programs import NoProgramError, Program, find_program
 from swarmd.gateways.jobmon.settings import RunOptions, read_options
+from tests.gateways.recording import SWARM, eventually
 
 RIGHT = {"server": "http://h:1", "workflow_run_id": "1", "workflow_id": "1"}
 
@@ -81,3 +98,78 @@ def test_a_log_in_the_place_of_which_there_is_a_link_is_not_written(tmp_path):
     (tmp_path / "log").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError), opened(tmp_path / "log"):
         pass
+
+
+# -- processes -----------------------------------------------------------------------------------------------------
+
+RUN = 12345
+SERVER = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def left_over():
+    """A process like the distributor that an earlier daemon has started."""
+    program = "import time; time.sleep(300)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "--workflow_run_id", str(RUN)],
+        env={**os.environ, MARK: Mark(SERVER, RUN).value},
+        start_new_session=True,
+    )
+    yield process
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+
+
+async def found(mark: Mark) -> Distributor:
+    async with asyncio.timeout(30):
+        while (distributor := Distributor.found(mark)) is None:  # noqa: ASYNC110 - it is another process
+            await asyncio.sleep(0.01)
+    return distributor
+
+
+async def test_it_is_known_by_its_server_and_run(left_over):
+    distributor = await found(Mark(SERVER, RUN))
+    assert distributor.pid == left_over.pid
+    assert distributor.is_alive()
+    assert Distributor.found(Mark(SERVER, RUN + 1)) is None
+    assert Distributor.found(Mark("http://127.0.0.1:8", RUN)) is None
+    left_over.kill()
+    left_over.wait()
+    assert not distributor.is_alive()
+    assert distributor.in_words() == "ended"
+    distributor.ask_to_end()
+
+
+async def test_a_swarm_that_goes_before_its_run_could_be_taken_up_takes_the_distributor_along(left_over, monkeypatch):
+    monkeypatch.setattr("swarmd.gateways.jobmon.session.PATIENCE_SECONDS", 0.1)
+    await found(Mark(SERVER, RUN))
+    gateway = JobmonGateway()
+    await gateway.start(lambda swarm_id, update: None)
+    options = {"server": SERVER, "workflow_run_id": str(RUN), "workflow_id": "1", "distributor_cluster": "sequential"}
+    with pytest.raises(UnavailableError):
+        await gateway.add_swarm(SwarmInfo(SWARM, token="t", options=options))
+    assert left_over.poll() is None
+    ended = asyncio.create_task(asyncio.to_thread(left_over.wait))  # it is a child of this process
+    await gateway.remove_swarm(SWARM)
+    async with asyncio.timeout(30):
+        assert await ended == -signal.SIGTERM
+    await gateway.close()
+
+
+async def test_what_is_not_a_distributor_is_never_taken_for_one(tmp_path):
+    """A task of it has the mark, too, and may lead a group of its own."""
+    mark = Mark(SERVER, RUN + 2)
+    environment = {**os.environ, MARK: mark.value}
+    process = subprocess.Popen(["sleep", "300"], env=environment, start_new_session=True)  # noqa: ASYNC220
+    try:
+        await eventually(lambda: [pid for pid, _ in mark.processes()] == [process.pid])
+        assert Distributor.found(mark) is None
+        end_forks(mark)
+        assert process.poll() is None
+        end_all(mark, [process.pid])
+        process.wait(30)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
