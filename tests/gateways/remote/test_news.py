@@ -103,6 +103,23 @@ async def test_a_group_that_cannot_be_used_is_left_out_and_said(gateway, engine,
     assert "is left out" in caplog.text
 
 
+async def test_an_attempt_that_the_engine_was_not_given_is_left_out_and_said(gateway, engine, record, caplog):
+    swarm = await queued(gateway, engine, "a", "b")
+    await engine.tell(swarm, group("DONE", 1, 2, attempt=2), group("DONE", 2))
+    await record.ended(2)
+    assert [(task_id, attempt) for _, task_id, attempt, *_ in record.news] == [(2, 1)]
+    assert "about the tasks 1, 2 ... is left out: it names attempts that this engine was not given" in caplog.text
+
+
+async def test_what_is_wrong_again_and_again_is_said_once(gateway, engine, record, caplog):
+    swarm = await queued(gateway, engine)
+    for _ in range(50):
+        await engine.tell(swarm, group("DONE", 1, attempt=None))
+    await engine.tell(swarm, group("DONE", 1))
+    await record.ended(1)
+    assert caplog.text.count("is left out") == 1
+
+
 async def test_a_reason_that_is_too_long_is_cut(gateway, engine, record):
     swarm = await queued(gateway, engine)
     await engine.tell(swarm, group("ERROR_RECOVERABLE", 1, reason="é" * 5000))

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 import grpc
 import grpc.aio
+import numpy as np
 
 from swarmd._pb.swarm.v1 import gateway_service_pb2 as pb
 from swarmd.core.batch import Batch
 from swarmd.core.errors import SwarmdError
 from swarmd.core.status import TaskStatus
-from swarmd.core.update import StateUpdate
+from swarmd.core.update import StateUpdate, StatusGroup
 from swarmd.gateways.contract import (
     BatchRefusedError,
     FindOutcome,
@@ -26,6 +27,7 @@ from swarmd.gateways.contract import (
 from swarmd.gateways.remote.bookmark import Bookmark, Written
 from swarmd.gateways.remote.calls import EngineCalls, described
 from swarmd.gateways.remote.cancelling import Cancels, Key
+from swarmd.gateways.remote.complaints import Complaints
 from swarmd.gateways.remote.messages import left_out, news_of, queue_request, refusals_of
 from swarmd.gateways.remote.options import Credentials, EngineOptions, RemoteConfig
 from swarmd.gateways.remote.watching import Watcher
@@ -103,6 +105,7 @@ class Engine:
         self._config = config
         self._report = report
         self._is_elsewhere = is_elsewhere
+        self._complaints = Complaints(self.address)
         self._warned_of: set[str] = set()
         self._on_their_way: set[asyncio.Future[None]] = set()
         self.calls = EngineCalls(options, config, credentials)
@@ -282,14 +285,30 @@ class Engine:
             return []
         written: list[Written] = []
         try:
-            for update in news_of(message.update, self.address):
+            for update in news_of(message.update, self._complaints):
+                self._leave_out_never_given(swarm, update)
                 swarm.forget_ended(update)
                 done = self._report(swarm.info.swarm_id, update)
                 if done is not None:
                     written.append(done)
         except SwarmdError as error:
-            log.warning("news from the engine at %s cannot be used: %s", self.address, error.message)
+            self._complaints.about_news(error.message)
         return written
+
+    def _leave_out_never_given(self, swarm: RemoteSwarm, update: StateUpdate) -> None:
+        """An attempt beyond the one that the engine has of a task was given to nobody: it would pass for the next."""
+        groups = update.task_statuses.groups
+        for place, group in reversed(list(enumerate(groups))):
+            if group.attempts is None:
+                continue
+            pairs = list(zip(group.task_ids.tolist(), group.attempts.tolist(), strict=True))
+            given = [swarm.attempts.get(task_id, attempt) >= attempt for task_id, attempt in pairs]
+            if all(given):
+                continue
+            strangers = (task_id for (task_id, _), known in zip(pairs, given, strict=True) if not known)
+            self._complaints.about_news("it names attempts that this engine was not given", strangers)
+            rows = np.flatnonzero(given)
+            groups[place] = StatusGroup(group.status, group.task_ids[rows], group.attempts[rows], group.reason)
 
     # -- for people --------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,5 @@
 """What travels between the daemon and an engine: batches there, news back."""
 
-import logging
 from collections.abc import Iterator, Sequence
 
 from swarmd._pb.swarm.v1 import gateway_service_pb2 as pb
@@ -9,10 +8,9 @@ from swarmd.core.batch import Batch, TaskSpec
 from swarmd.core.model import MAX_REASON_BYTES
 from swarmd.core.update import StateUpdate, StatusGroup, TaskStatuses
 from swarmd.gateways.contract import Refusal, SwarmInfo
+from swarmd.gateways.remote.complaints import Complaints
 from swarmd.wire import from_proto, to_proto
 from swarmd.wire.names import TASK_STATUS_FROM_PB
-
-log = logging.getLogger(__name__)
 
 TASKS_BYTES = 3_900_000
 """The most that the tasks of one QueueBatch may need: with all the rest it is below the 4 MiB that servers of gRPC take
@@ -94,8 +92,8 @@ def cancel_request(
     )
 
 
-def news_of(message: state_pb2.StateUpdate, engine: str) -> Iterator[StateUpdate]:
-    """What an engine tells, in pieces that hold nobody up. What cannot be used of it is left out, and the log says so.
+def news_of(message: state_pb2.StateUpdate, complaints: Complaints) -> Iterator[StateUpdate]:
+    """What an engine tells, in pieces that hold nobody up. What cannot be used of it is left out, and complained about.
 
     Raises InvalidInputError when nothing of it can.
     """
@@ -103,8 +101,7 @@ def news_of(message: state_pb2.StateUpdate, engine: str) -> Iterator[StateUpdate
         group = message.task_statuses[place]
         problem = _problem(group)
         if problem:
-            tasks = ", ".join(map(str, group.task_ids[:5]))
-            log.warning("news from the engine at %s about the tasks %s ... is left out: %s", engine, tasks, problem)
+            complaints.about_news(problem, group.task_ids)
             del message.task_statuses[place]
         elif len(group.reason) * 4 > MAX_REASON_BYTES:
             group.reason = group.reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
