@@ -30,6 +30,11 @@ def broken(context):
 def none(context):
     return 7
 
+class Slow(Other):
+    async def trouble(self):
+        import asyncio
+        await asyncio.sleep(600)
+
 class Mute(Other):
     async def trouble(self):
         raise RuntimeError("no words")
@@ -62,6 +67,7 @@ def test_those_of_the_package_are_all_there():
     assert list(gateways) == list(BUILT_IN) == ["local", "pull", "slurm", "jobmon", "remote"]
     assert list(gateways.made) == ["local", "pull"]
     assert all(name == gateway.name for name, gateway in gateways.items())
+    assert list(made(remote={})) == list(BUILT_IN)
 
 
 def test_a_package_adds_its_own_with_its_section(others):
@@ -131,6 +137,25 @@ def test_the_command_lists_them_also_those_that_cannot_even_say(others, capsys, 
     assert told["pull"]["hands_out"]
     assert told["fine"]["usable"]
     assert told["mute"]["trouble"] == "it cannot even say: RuntimeError: no words"
+
+
+def test_the_command_waits_for_none_for_ever(others, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr("swarmd.cli.gateways.PATIENCE_SECONDS", 1.0)
+    others(slow="other_gateways:Slow")
+    assert execute(["gateways", "--json"]) == 0
+    told = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
+    assert told["slow"]["trouble"] == "it did not say within 1 seconds whether it can be used"
+
+
+def test_the_command_says_whose_settings_it_goes_by(capsys, tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text("[gateways.remote]\n")
+    file.chmod(0o600)
+    assert execute(["gateways", "--config", str(file)]) == 0
+    shown = capsys.readouterr()
+    assert f"a daemon that is started here has, with {file}; one that runs with other settings may differ" in shown.err
+    assert [line.split()[0] for line in shown.out.splitlines()[1:6]] == list(BUILT_IN)
 
 
 def test_the_command_names_what_is_wrong_in_the_file(capsys, tmp_path):

@@ -11,6 +11,9 @@ from swarmd.cli import options
 if TYPE_CHECKING:
     from swarmd.gateways.contract import ServerGateway
 
+PATIENCE_SECONDS = 30.0
+"""How long a gateway may take to say whether it can be used."""
+
 
 def gateways(
     config: Annotated[
@@ -21,11 +24,12 @@ def gateways(
 ) -> None:
     """List the engines that a daemon with this config file has here, whether each can be used, and why not.
 
-    Needs no daemon. A swarm names its gateway when it is made: `swarmd run --gateway NAME`.
+    Needs no daemon, and asks none: one that was started with other settings, or in another environment, may have
+    others. A swarm names its gateway when it is made: `swarmd run --gateway NAME`.
     """
     import asyncio
 
-    from swarmd.cli.output import Column, print_json, print_table
+    from swarmd.cli.output import Column, note, print_json, print_table
     from swarmd.gateways.catalogue import made_gateways
     from swarmd.settings import resolve
 
@@ -37,15 +41,24 @@ def gateways(
         return
     columns = [Column("gateway"), Column("usable"), Column("", wide=True)]
     print_table(columns, [(each["name"], _yes(each["usable"]), each["trouble"] or each["about"]) for each in found])
+    where = f"with {source}" if source else "without a config file"
+    note(f"this is what a daemon that is started here has, {where}; one that runs with other settings may differ")
 
 
 async def _looked_at(made: "Mapping[str, ServerGateway]") -> list[dict[str, Any]]:
-    return [await _facts(name, gateway) for name, gateway in made.items()]
+    import asyncio
+
+    return await asyncio.gather(*(_facts(name, gateway) for name, gateway in made.items()))
 
 
 async def _facts(name: str, gateway: "ServerGateway") -> dict[str, Any]:
+    import asyncio
+
     try:
-        trouble = await gateway.trouble() or await gateway.obstacle()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            trouble = await gateway.trouble() or await gateway.obstacle()
+    except TimeoutError:
+        trouble = f"it did not say within {PATIENCE_SECONDS:g} seconds whether it can be used"
     except Exception as error:  # noqa: BLE001 - a gateway of another package must not hide the others
         trouble = f"it cannot even say: {type(error).__name__}: {error}"
     able = gateway.capabilities

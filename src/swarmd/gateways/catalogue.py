@@ -135,7 +135,7 @@ class Gateways(MutableMapping[str, ServerGateway]):
         self._made.pop(name, None)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys((*self._made, *self._makers)))
+        return iter(dict.fromkeys((*self._makers, *self._made)))  # in the same order whichever of them are made
 
     def __len__(self) -> int:
         return len(self._made.keys() | self._makers.keys())
