@@ -253,6 +253,16 @@ async def test_what_the_engine_says_of_a_task_is_part_of_its_explanation(monkeyp
     assert swarm.explain(1).summary == "It is QUEUED, in attempt 1."
 
 
+async def test_what_the_engine_says_is_told_while_a_batch_waits_for_it_too(monkeypatch):
+    engine = Engine(Gate())
+    monkeypatch.setattr(engine, "standing", lambda swarm_id, task_id, attempt: "it is away")
+    swarm = await with_tasks(Registry({"engine": engine}), "s", 2)
+    tick = asyncio.create_task(swarm.tick(None, None))
+    await settled(lambda: engine.calls_now, "the call")
+    assert swarm.explain(1).summary.endswith("of 2 tasks is being queued just now. The engine says: it is away.")
+    tick.cancel()
+
+
 async def test_drain_waits_for_calls_within_the_grace_time_refuses_what_is_new_and_closes_the_gateways():
     gate = Gate()
     engine = Engine(gate)

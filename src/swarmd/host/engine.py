@@ -21,7 +21,12 @@ log = get_logger("swarmd.engine")
 
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1.0, 60.0
 CANCEL_PATIENCE_SECONDS = 10.0
-ASKED_ABOUT = (ObstacleKind.ACTIVE, ObstacleKind.IN_DOUBT, ObstacleKind.WORKFLOW_RUN_STATUS)
+ASKED_ABOUT = (
+    ObstacleKind.ACTIVE,
+    ObstacleKind.BEING_QUEUED,
+    ObstacleKind.IN_DOUBT,
+    ObstacleKind.WORKFLOW_RUN_STATUS,
+)
 """What stands in the way of a task of which the engine may know more."""
 
 
