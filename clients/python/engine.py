@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import sys
 import time
@@ -315,8 +316,11 @@ async def serve(arguments: argparse.Namespace) -> None:
     stopping = asyncio.create_task(over.wait())
     await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
     await server.stop(STOP_SECONDS)
-    if working.done():
-        working.result()  # it never ends but by an error
+    if working.done():  # it never ends but by an error
+        try:
+            working.result()
+        except sqlite3.Error as error:
+            sys.exit(f"engine: what it must not forget cannot be written in {arguments.state}: {error}")
 
 
 def _bind(server: grpc.aio.Server, arguments: argparse.Namespace) -> int:

@@ -20,14 +20,16 @@ import (
 //
 // Each attempt has a folder. Its process holds a lock on the file "lock" there from the moment that it exists, and the
 // kernel takes the lock away when it is gone, however it went: that, and not a number that may be somebody else's by
-// now, says whether it runs. Before its command begins it makes "started", and when that has ended it writes "exit".
+// now, says whether it runs. Before its command begins it makes "started", and when that has ended it writes "exit", as
+// soon as there is room for it.
 
 const (
 	tailBytes = 2048
 	wrapper   = `
 echo $$ >"$1/started" || exit 1
 sh -c "$2"
-echo $? >"$1/exit.new" && mv "$1/exit.new" "$1/exit"
+code=$?
+until echo $code >"$1/exit.new" && mv "$1/exit.new" "$1/exit"; do [ -d "$1" ] || exit 1; sleep 1; done
 `
 )
 

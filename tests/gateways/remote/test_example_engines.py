@@ -238,6 +238,27 @@ async def test_a_task_that_was_killed_with_the_engine_has_failed(example, gatewa
     assert reason.startswith("it was killed")
 
 
+async def test_an_exit_code_for_which_there_is_no_room_is_waited_for(example, gateways, record, tmp_path):
+    """A folder in its place stands for the disk that is full."""
+    gateway = await gateways.begin(config_for(example.address), record.report, DURABLE)
+    await gateway.queue_batch(
+        batch_of(f"until [ -e {tmp_path}/go ]; do sleep 0.02; done; echo ran >>{tmp_path}/record")
+    )
+    await record.running(1)
+    await eventually(lambda: list((example.home / "engine" / "runs").glob("*/*/started")))
+    (folder,) = (example.home / "engine" / "runs").glob("*/*")
+    (folder / "exit.new").mkdir()
+    (tmp_path / "go").touch()
+    await file_with_text(tmp_path / "record")
+    example.start()
+    await asyncio.sleep(0.5)
+    assert record.ended_ids() == set()
+    (folder / "exit.new").rmdir()
+    await record.ended(1)
+    assert record.end_of(1) == (TaskStatus.DONE, "")
+    assert (tmp_path / "record").read_text() == "ran\n"
+
+
 async def test_an_exit_code_that_a_loss_of_power_took_away_is_no_success(example, gateways, record, tmp_path):
     gateway = await gateways.begin(config_for(example.address), record.report, DURABLE)
     await gateway.queue_batch(batch_of(f"echo ran >>{tmp_path}/record; sleep 100"))
