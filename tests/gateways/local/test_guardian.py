@@ -12,7 +12,7 @@ import pytest
 
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.contract import SwarmInfo
-from swarmd.gateways.local import connection
+from swarmd.gateways.local import connection, output_paths
 from swarmd.gateways.local.connection import PROGRAM
 from swarmd.gateways.local.launched import LOST_STATUS
 from swarmd.gateways.local.status_file import Started, read_status
@@ -229,6 +229,72 @@ async def test_whenever_it_dies_a_start_happens_once_and_its_end_is_known(tmp_pa
     assert (tmp_path / "died").exists() != (what == "starting.Launcher._write" and not swarm.token)
 
 
+BEGINS_NOTHING = f"""
+import os, signal, sys
+sys.path.append({str(Path(PROGRAM[-1]).parent.parent)!r})
+del sys.argv[1]
+from launcher import guardian, starting
+
+spawned = starting.Launcher._spawned
+
+def failing(*arguments):
+    try:
+        os.close(os.open({{died!r}}, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return spawned(*arguments)
+    if not os.fork():
+        os.setsid()
+        os._exit(127)
+    os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+starting.Launcher._spawned = failing
+guardian.main()
+"""
+
+
+@pytest.mark.parametrize("swarm", [DURABLE, SwarmInfo(SWARM)], ids=["surviving", "in memory"])
+async def test_what_had_no_program_yet_has_not_begun(tmp_path, monkeypatch, swarm):
+    """As a script without #!, for which the launcher was just about to try the shell."""
+    program = BEGINS_NOTHING.format(died=str(tmp_path / "died"))
+    monkeypatch.setattr(connection, "PROGRAM", (PROGRAM[0], "-I", "-S", "-c", program, PROGRAM[-1]))
+    async with local_engine(tmp_path, swarm=swarm) as engine:
+        await engine.run(f"echo ran >> {tmp_path}/ran; exit 3")
+        assert engine.record.end_of(1) == code(3)
+    assert (tmp_path / "died").exists()
+    assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+ONE_PLACE = f"""
+import sys
+sys.path.append({str(Path(PROGRAM[-1]).parent.parent)!r})
+del sys.argv[1]
+from launcher import guardian, ledger
+
+ledger.PLACES = 1
+guardian.main()
+"""
+
+
+async def test_a_task_that_found_no_place_is_watched_by_its_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(connection, "PROGRAM", (PROGRAM[0], "-I", "-S", "-c", ONE_PLACE, PROGRAM[-1]))
+    async with next_daemon(tmp_path, cores=3) as engine:
+        await engine.queue(GO.format(tmp_path) + "exit 3")
+        await engine.record.running(1)
+        await engine.queue(f"until [ -e {tmp_path}/first ]; do sleep 0.02; done", first_id=2)
+        await engine.record.running(2)
+        the_launcher().kill()
+        await engine.run("true", first_id=3)
+        await asyncio.sleep(0.3)
+        assert engine.record.ended_ids() == {3}
+        (tmp_path / "first").touch()
+        await engine.record.ended(2)
+        assert engine.record.end_of(2) == (TaskStatus.ERROR_RECOVERABLE, LOST_STATUS)
+        (tmp_path / "go").touch()
+        await engine.record.ended(1)
+        assert engine.record.end_of(1) == code(3)
+
+
 @pytest.mark.parametrize("what", ["ledger.Ledger.started", "starting.Launcher._write"])
 async def test_the_next_daemon_knows_what_a_launcher_was_starting_when_it_died(tmp_path, monkeypatch, earlier, what):
     program = DIES_ONCE.format(died=str(tmp_path / "died"), what=what)
@@ -250,7 +316,9 @@ async def test_the_next_daemon_knows_what_a_launcher_was_starting_when_it_died(t
 async def test_what_tasks_leave_behind_is_reaped(tmp_path):
     """Processes that have left their task are the guardian's when that has ended."""
     async with next_daemon(tmp_path) as engine:
-        await engine.run("setsid sh -c 'sleep 0.3' & sleep 0.05")
+        await engine.run("ls /proc/self/fd; setsid sh -c 'sleep 0.3' & sleep 0.05")
+        out = output_paths(engine.gateway.log_directory, SWARM, 7, 1, 1).out
+        assert out.read_text().split() == ["0", "1", "2", "3"]  # 3: what ls reads
         guardian = the_guardian()
         await eventually(lambda: len(guardian.children()) == 2)
         await eventually(lambda: len(guardian.children()) == 1)

@@ -5,6 +5,9 @@ import signal
 from contextlib import suppress
 from typing import NamedTuple
 
+PF_FORKNOEXEC = 0x40
+"""Among the flags of a process: include/linux/sched.h."""
+
 
 class Child:
     """A process that was started and not yet reaped: until then its number and its group's are nobody else's."""
@@ -49,24 +52,39 @@ class Stat(NamedTuple):
     is_dead: bool
     parent: int
     group: int
+    has_program: bool
+    """It runs one of its own, or did; otherwise it was forked and not more."""
     ticks: int
 
 
 def stat_of(pid: int) -> Stat | None:
     """None when there is none, or when it is hidden."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123
-            data = file.read(1024) or b""
-    except OSError:  # another user's, as what `sudo` runs, with hidepid
+    fields = _fields(pid)
+    if not fields:
         return None
-    fields = data[data.rindex(b")") + 1 :].split(None, 20)
-    return Stat(fields[0] in (b"Z", b"X"), int(fields[1]), int(fields[2]), int(fields[19]))
+    parent, group, flags, ticks = (int(fields[place]) for place in (1, 2, 6, 19))
+    return Stat(fields[0] in (b"Z", b"X"), parent, group, not flags & PF_FORKNOEXEC, ticks)
 
 
 def start_ticks(pid: int) -> int:
     """When the process started, in clock ticks since the boot; 0 where that is hidden."""
-    stat = stat_of(pid)
-    return stat.ticks if stat else 0
+    fields = _fields(pid)
+    return int(fields[19]) if fields else 0
+
+
+def _fields(pid: int) -> list[bytes]:
+    """Those after the program's name, which may hold anything; none when it cannot be read."""
+    try:
+        descriptor = os.open(b"/proc/%d/stat" % pid, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # another user's, as what `sudo` runs, with hidepid
+        return []
+    try:
+        data = os.read(descriptor, 1024)
+    except OSError:  # it has just gone
+        return []
+    finally:
+        os.close(descriptor)
+    return data[data.rindex(b")") + 1 :].split(None, 20) if data else []
 
 
 def exit_code(pid: int) -> int | None:

@@ -126,6 +126,8 @@ def _successor(launcher: Launcher, ledger: Ledger, mark: bytes) -> Launcher:
             ledger.give_up(entry.place)
         else:
             is_all = False
+    for pid in _children_since(0, {child.pid for child in launcher.children}):
+        launcher.adopt_stranger(pid)
     launcher.say((KNOWN, 0, is_all))
     return launcher
 
@@ -151,6 +153,9 @@ def _just_started(entry: Entry, known: set[int]) -> int | None:
     children: dict[int, Stat] = {}
     for _ in range(LOOKS):
         children = _children_since(entry.since, known)
+        for pid in [pid for pid, stat in children.items() if stat.is_dead and not stat.has_program]:
+            os.waitpid(pid, 0)  # there was no such program, and another was to be tried
+            del children[pid]
         if not children:
             return 0
         leaders = [pid for pid, stat in children.items() if stat.group == pid]

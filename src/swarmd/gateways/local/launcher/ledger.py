@@ -10,7 +10,7 @@ import struct
 import time
 from typing import NamedTuple
 
-PLACES = 1 << 16
+PLACES = 1 << 14
 PLACE_BYTES = 4096
 _NEVER, _USED, _FREE = range(3)
 _OMISSIONS_AT = PLACES * PLACE_BYTES

@@ -9,6 +9,7 @@ import os
 import resource
 import select
 import signal
+from collections.abc import Iterable
 from contextlib import suppress
 
 from .children import Child, exit_code, kill
@@ -88,6 +89,8 @@ class Launcher:
         self._epoll.register(daemon, select.EPOLLIN)
         self._children: dict[int, Child] = {}
         self._of_pidfd: dict[int, Child] = {}
+        self._strangers: dict[int, int] = {}
+        """Processes that nobody asks after, by pidfd."""
         self._polled: list[Child] = []
         self._untold: list[Child] = []
         """Those of which more is known than there was room for in their status files."""
@@ -105,6 +108,9 @@ class Launcher:
                 child = self._of_pidfd.get(descriptor)
                 if child is not None:
                     self._ended(child)
+                elif descriptor in self._strangers:
+                    os.waitpid(self._strangers.pop(descriptor), os.WNOHANG)
+                    os.close(descriptor)
                 elif descriptor == self._daemon and self._is_served:
                     self._listen()
             for child in [each for each in self._polled if exit_code(each.pid) is not None]:
@@ -121,6 +127,18 @@ class Launcher:
         self._write_untold()
         self._watch(child)
         self.say((STARTED, child.key, child.pid, child.ticks))
+
+    def adopt_stranger(self, pid: int) -> None:
+        """See that nothing is left of a child of ours when it ends; it is not waited for."""
+        with suppress(AttributeError, OSError):
+            descriptor = os.pidfd_open(pid)
+            self._strangers[descriptor] = pid
+            self._epoll.register(descriptor, select.EPOLLIN)
+
+    @property
+    def children(self) -> Iterable[Child]:
+        """All that are looked after."""
+        return self._children.values()
 
     def say(self, answer: tuple[object, ...]) -> None:
         """To the daemon, before long."""
