@@ -158,7 +158,7 @@ def _just_started(entry: Entry, known: set[int]) -> int | None:
             del children[pid]
         if not children:
             return 0
-        leaders = [pid for pid, stat in children.items() if stat.group == pid]
+        leaders = [pid for pid, stat in children.items() if stat.group == pid and stat.has_program]
         found = [pid for pid in leaders if _writes_to(pid, entry.output)]
         if found:
             return found[0]
@@ -171,11 +171,21 @@ def _just_started(entry: Entry, known: set[int]) -> int | None:
 def _children_since(ticks: int, known: set[int]) -> dict[int, Stat]:
     """Our own, those that are in the ledger aside."""
     found = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208
-        stat = stat_of(int(name)) if name.isdigit() and int(name) not in known else None
-        if stat and stat.parent == os.getpid() and stat.ticks >= ticks - 1:
-            found[int(name)] = stat
+    for pid in _children() - known:
+        stat = stat_of(pid) or Stat(is_dead=False, parent=os.getpid(), group=0, has_program=True, ticks=ticks)
+        if stat.ticks >= ticks - 1:
+            found[pid] = stat
     return found
+
+
+def _children() -> set[int]:
+    """Also those that are hidden, unless the kernel was built without the list."""
+    try:
+        with open("/proc/thread-self/children", "rb") as file:  # noqa: PTH123
+            return {int(pid) for pid in file.read().split()}
+    except OSError:
+        stats = {int(name): stat_of(int(name)) for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208
+        return {pid for pid, stat in stats.items() if stat and stat.parent == os.getpid()}
 
 
 def _writes_to(pid: int, output: bytes) -> bool:

@@ -109,8 +109,7 @@ class Launcher:
                 if child is not None:
                     self._ended(child)
                 elif descriptor in self._strangers:
-                    os.waitpid(self._strangers.pop(descriptor), os.WNOHANG)
-                    os.close(descriptor)
+                    self._stranger_ended(descriptor)
                 elif descriptor == self._daemon and self._is_served:
                     self._listen()
             for child in [each for each in self._polled if exit_code(each.pid) is not None]:
@@ -134,6 +133,11 @@ class Launcher:
             descriptor = os.pidfd_open(pid)
             self._strangers[descriptor] = pid
             self._epoll.register(descriptor, select.EPOLLIN)
+
+    def _stranger_ended(self, descriptor: int) -> None:
+        with suppress(ChildProcessError):
+            os.waitpid(self._strangers.pop(descriptor), os.WNOHANG)
+        os.close(descriptor)
 
     @property
     def children(self) -> Iterable[Child]:
