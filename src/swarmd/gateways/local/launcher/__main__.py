@@ -9,3 +9,4 @@ if __name__ == "__main__":
     guardian = importlib.import_module("launcher.guardian")
     sys.path.pop()
     guardian.main()
+    os._exit(0)  # at once: somebody waits for it, and nothing is left to tidy up
