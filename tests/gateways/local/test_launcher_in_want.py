@@ -7,15 +7,19 @@ import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
 from swarmd.core.status import TaskStatus
-from swarmd.gateways.local import procfs
+from swarmd.gateways.local import connection, procfs
 from swarmd.gateways.local.adoption import is_running
+from swarmd.gateways.local.connection import PROGRAM
+from swarmd.gateways.local.gateway import POSTPONED_SECONDS
 from swarmd.gateways.local.launcher import protocol
+from swarmd.gateways.local.launching import FEW
 from swarmd.gateways.local.procfs import boot_id, stat_of
 from swarmd.gateways.local.status_file import Started, claim, read_status
 from tests.gateways.local.earlier_daemon import EarlierDaemon, next_daemon, same_batch
@@ -169,6 +173,40 @@ async def test_more_tasks_than_descriptors_are_taken_up_and_none_counts_as_faile
     done = await asyncio.to_thread(subprocess.run, arguments, check=False, capture_output=True, text=True, timeout=60)
     assert "exit code 3" in done.stdout, done.stderr
     assert done.stdout.count("TaskStatus") == 1
+
+
+REFUSED = f"""
+import errno, os, sys
+sys.path.append({str(Path(PROGRAM[-1]).parent.parent)!r})
+del sys.argv[1]
+from launcher import guardian, starting
+
+spawned = starting.Launcher._spawned
+
+def refused(*arguments):
+    if os.path.exists({{scarce!r}}):
+        raise BlockingIOError(errno.EAGAIN, "there are no more")
+    return spawned(*arguments)
+
+starting.Launcher._spawned = refused
+guardian.main()
+"""
+
+
+async def test_a_machine_that_has_no_room_is_not_asked_for_it_all_the_time(tmp_path, monkeypatch):
+    scarce, tasks = tmp_path / "scarce", 400
+    scarce.touch()
+    program = REFUSED.format(scarce=str(scarce))
+    monkeypatch.setattr(connection, "PROGRAM", (PROGRAM[0], "-I", "-S", "-c", program, PROGRAM[-1]))
+    async with next_daemon(tmp_path, cores=tasks) as engine:
+        launchpad, begun = engine.gateway._launchpad, time.monotonic()
+        await engine.queue(*["exit 3"] * tasks)
+        await eventually(lambda: launchpad._keys >= tasks + 3 * FEW)
+        tries = 2 + (time.monotonic() - begun) / POSTPONED_SECONDS
+        assert launchpad._keys <= tasks + FEW * tries
+        scarce.unlink()
+        await engine.record.ended(*range(1, tasks + 1))
+        assert {engine.record.end_of(task_id)[1] for task_id in range(1, tasks + 1)} == {"exit code 3"}
 
 
 # -- processes that cannot be seen -------------------------------------------------------------------------------------

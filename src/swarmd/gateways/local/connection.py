@@ -53,6 +53,8 @@ class Connection:
         self._hears = hears
         self.launched: dict[int, Launched] = {}
         """Those that it was told to start and that are not over, by key."""
+        self.unanswered = 0
+        """Of how many starts it has not said yet what came of them."""
         self.version: int | None = None
         """What it speaks; None: it has not said anything, and has got no order."""
         self.most = protocol.most_at_once(resource.getrlimit(resource.RLIMIT_NOFILE)[0])

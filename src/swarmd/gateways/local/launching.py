@@ -21,6 +21,8 @@ from swarmd.gateways.local.launcher import protocol
 log = logging.getLogger(__name__)
 
 END_SECONDS = 5.0
+FEW = 16
+"""So many are tried at once while the machine is short of something: all of them may be refused."""
 PASSING_ERRORS = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 """No process, memory or file descriptor left just now."""
 
@@ -73,12 +75,19 @@ class Launchpad:
         self._keys = 0
         self._leaves_some = False
         """The launcher has some that nobody here waits for."""
+        self._shortage = ""
+        """Why a start was put off of late."""
+        self._is_short = False
+        """One of those that are not all answered yet was put off."""
 
     def start(self, attempt: Attempt) -> Launched:
         """Have it started; the outcome comes later. Raises StartPostponedError and StartFailedError."""
         connection = self._ready_connection()
         if len(connection.launched) >= connection.most:
             raise _start_error(OSError(errno.EMFILE, os.strerror(errno.EMFILE)), _WHAT[protocol.NO_PROCESS])
+        if self._shortage and connection.unanswered >= FEW:
+            raise StartPostponedError(self._shortage)
+        connection.unanswered += 1
         self._keys += 1
         launched = connection.launched[self._keys] = Launched(self._keys, attempt, self, connection)
         swarm, spec = attempt.swarm, attempt.spec
@@ -170,14 +179,25 @@ class Launchpad:
         elif kind == protocol.STARTED:
             self._guardians.get(launched.connection, set()).discard(launched.key)
             if not launched.pid:
+                self._note_answer(launched.connection)
                 launched.pid, launched.ticks = about[1:]
                 self._outcomes.started(launched.attempt, launched)
         else:
             self._dropped(launched)
-            if kind == protocol.TAKEN:
+            failure = None if kind == protocol.TAKEN else _failure(*about[1:])
+            self._note_answer(launched.connection, failure)
+            if failure is None:
                 self._outcomes.taken(launched.attempt)
             else:
-                self._outcomes.failed(launched.attempt, _failure(*about[1:]))
+                self._outcomes.failed(launched.attempt, failure)
+
+    def _note_answer(self, connection: Connection, failure: Exception | None = None) -> None:
+        """See whether the machine has room again: when all that were tried together could be started."""
+        connection.unanswered -= 1
+        if isinstance(failure, StartPostponedError):
+            self._shortage, self._is_short = str(failure), True
+        if not connection.unanswered:
+            self._shortage, self._is_short = self._shortage if self._is_short else "", False
 
     # -- when it is gone -------------------------------------------------------------------------------------------
 
