@@ -76,7 +76,8 @@ class SlurmGateway(ServerGateway):
     # -- the contract ----------------------------------------------------------------------------------------------
 
     async def trouble(self) -> str:
-        return self._programs.trouble() or await self._missing_folder() or (await self._site.presence()).trouble
+        missing = await self._programs.with_files(self._missing)
+        return missing or (await self._site.presence()).trouble
 
     async def obstacle(self) -> str:
         return (await self._site.presence()).obstacle
@@ -183,9 +184,9 @@ class SlurmGateway(ServerGateway):
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    async def _missing_folder(self) -> str:
-        """What is wrong with the folder of the config file; the state directory is made by the daemon itself."""
-        return "" if self._options.directory is None else await self._programs.with_files(self._spool.trouble)
+    def _missing(self) -> str:
+        """What of Slurm's programs, or of the config file's folder, is not there. The state directory will be made."""
+        return self._programs.trouble() or ("" if self._options.directory is None else self._spool.trouble())
 
     def _swarm(self, swarm_id: str) -> SlurmSwarm:
         swarm = self._swarms.get(swarm_id)

@@ -46,6 +46,9 @@ class Tracker:
         conclusions.forget = self._forget
         self.ender = Ender(programs)
         self._elements: dict[str, Element] = {}
+        self._batches: set[SlurmBatch] = set()
+        """Those that Slurm has arrays of, with attempts that are not over; some may be over by now."""
+        self._user = ""
         self._new: set[Element] = set()
         """Those that no look has looked for yet."""
         self._watched: set[Element] = set()
@@ -83,6 +86,7 @@ class Tracker:
     def attach(self, batch: SlurmBatch, job: ArrayJob) -> None:
         """Slurm has an array of the batch."""
         batch.jobs.append(job)
+        self._batches.add(batch)
         for element in batch.elements[job.first : job.first + job.count]:
             if element.job_id or element.phase is Phase.OVER:
                 continue
@@ -175,8 +179,10 @@ class Tracker:
 
     async def _look(self) -> bool:
         """Look once. Returns whether Slurm answered."""
+        if not self._user:
+            self._user = await asyncio.to_thread(_user)  # a directory of users far away may be asked
         new, self._new = self._new, set()
-        answer = await self._programs.call("squeue", *list_arguments(_user(), self._names()))
+        answer = await self._programs.call("squeue", *list_arguments(self._user, self._names()))
         if not answer.is_good:
             self._new |= new
             self._is_silent(answer.why)
@@ -195,8 +201,9 @@ class Tracker:
 
     def _names(self) -> list[str]:
         """Those of all batches that are followed or looked for; none when all jobs of the user are to be listed."""
-        elements = (*self._elements.values(), *self._rivals, *self._conclusions.followed)
-        names = {element.batch.batch_id for element in elements} | self._sought.keys()
+        self._batches = {batch for batch in self._batches if batch.open_count}
+        followed = {element.batch for element in self._conclusions.followed}
+        names = {batch.batch_id for batch in self._batches | followed} | self._sought.keys()
         return [] if "" in names else sorted(names)
 
     def _is_silent(self, why: str) -> None:
