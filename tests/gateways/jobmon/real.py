@@ -78,7 +78,9 @@ class Jobmon:
     def call(self, method: str, path: str, body: object = None) -> Any:
         headers = {"Content-Type": "application/json"}
         content = None if body is None else json.dumps(body)
-        answer = httpx.request(method, self.url + path, content=content, headers=headers, timeout=60, verify=False, trust_env=False)
+        answer = httpx.request(
+            method, self.url + path, content=content, headers=headers, timeout=60, verify=False, trust_env=False
+        )
         assert answer.status_code == 200, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json()
 

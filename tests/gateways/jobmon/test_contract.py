@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from swarmd.core.batch import Batch
 from swarmd.core.update import StateUpdate, TaskStatuses
-from swarmd.gateways.contract import FindOutcome, QueueOutcome, Report, ServerGateway, SwarmInfo
+from swarmd.gateways.contract import FindOutcome, QueueOutcome, Refusal, Report, ServerGateway, SwarmInfo
 from swarmd.gateways.jobmon.gateway import JobmonGateway
 from swarmd.gateways.jobmon.settings import JobmonSettings
 from tests.gateways.contract_suite import GatewayContract
@@ -152,7 +152,7 @@ class PreparedAtServer(JobmonGateway):
         outcome = await super().find_batch(await self._of_server(batch))
         return replace(outcome, refusals=[self._translated(refusal) for refusal in outcome.refusals])
 
-    def _translated(self, refusal):
+    def _translated(self, refusal: Refusal) -> Refusal:
         return replace(refusal, task_ids=[self._at_server.here[task_id] for task_id in refusal.task_ids])
 
     async def resume(self, batches: Sequence[Batch], cancelled: Sequence[Batch] = ()) -> None:
@@ -209,9 +209,12 @@ class Executing(threading.Thread):
 
     def _start(self, instance: int, command: str) -> None:
         path = f"/task_instance/{instance}/log_running"
-        answer = self._jobmon.post(path, process_group_id=1, next_report_increment=60)
+        try:
+            answer = self._jobmon.post(path, process_group_id=1, next_report_increment=60)
+        except AssertionError:
+            return  # it was cancelled meanwhile: 500, as ever
         if "R" not in answer["task_instance"]:
-            return  # it was cancelled meanwhile
+            return
         try:
             self._running[instance] = subprocess.Popen(["sh", "-c", command], start_new_session=True)
         except ValueError as error:
