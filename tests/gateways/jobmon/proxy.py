@@ -18,6 +18,8 @@ class FaultyProxy:
         """`share` of the calls go wrong, until it is set to 0."""
         self.share = share
         self.url = ""
+        self.is_away = False
+        """Nobody gets through."""
         self.done: Counter[str] = Counter()
         """What was done, how often; with "queue" before it to calls that queue."""
         self.queue_faults: list[str] = []
@@ -33,7 +35,10 @@ class FaultyProxy:
         assert task is not None
         self._connections.add(task)
         try:
-            await self._pass_on(await _message(reader), writer)
+            if self.is_away:
+                writer.transport.abort()
+            else:
+                await self._pass_on(await _message(reader), writer)
         except (OSError, asyncio.IncompleteReadError):
             pass
         except asyncio.CancelledError:

@@ -19,9 +19,10 @@ from swarmd.core.update import StateUpdate, TaskStatuses
 from swarmd.gateways.contract import FindOutcome, QueueOutcome, Refusal, Report, ServerGateway, SwarmInfo
 from swarmd.gateways.jobmon.gateway import JobmonGateway
 from swarmd.gateways.jobmon.settings import JobmonSettings
-from tests.gateways.contract_suite import GatewayContract
+from tests.gateways.contract_suite import FarEngineContract, GatewayContract
 from tests.gateways.jobmon.conftest import QUICK
 from tests.gateways.jobmon.fake import FakeJobmon, FakeTask
+from tests.gateways.jobmon.proxy import FaultyProxy
 from tests.gateways.jobmon.real import Jobmon, Workflow
 from tests.gateways.recording import Record
 
@@ -73,6 +74,8 @@ class AtServer:
     """What the suite's swarms and tasks are at the real server, which gives both ids of its own."""
 
     jobmon: Jobmon
+    url: str
+    """Where the gateway is to call it."""
     workflows: dict[str, Workflow] = field(default_factory=dict)
     there: dict[tuple[str, int], int] = field(default_factory=dict)
     here: dict[int, int] = field(default_factory=dict)
@@ -121,7 +124,7 @@ class PreparedAtServer(JobmonGateway):
     async def add_swarm(self, swarm: SwarmInfo) -> None:
         made = await asyncio.to_thread(self._at_server.workflow, swarm.swarm_id)
         ids = {"workflow_run_id": str(made.run_id), "workflow_id": str(made.workflow_id)}
-        options = {"server": self._at_server.jobmon.url, **ids, **swarm.options}
+        options = {"server": self._at_server.url, **ids, **swarm.options}
         await super().add_swarm(replace(swarm, options=options))
 
     async def remove_swarm(self, swarm_id: str) -> None:
@@ -243,17 +246,24 @@ class Executing(threading.Thread):
 
 
 @pytest.mark.timeout(600)
-class TestJobmonGatewayAtTheServer(GatewayContract):
+class TestJobmonGatewayAtTheServer(FarEngineContract):
     """The first test may have to install Jobmon."""
 
-    @pytest.fixture(autouse=True)
-    def executing(self, jobmon):
-        self.server = AtServer(jobmon)
-        thread = Executing(self.server)
-        thread.start()
-        yield
-        thread.end()
+    @pytest_asyncio.fixture(autouse=True)
+    async def executing(self, jobmon):
+        async with FaultyProxy(int(jobmon.url.rpartition(":")[2]), seed=1, share=0).serving() as self.proxy:
+            self.server = AtServer(jobmon, self.proxy.url)
+            thread = Executing(self.server)
+            thread.start()
+            yield
+            await asyncio.to_thread(thread.end)
         jobmon.change("update task_instance set status = 'F' where status in ('Q', 'K', 'I', 'O', 'R')")
+
+    @contextlib.asynccontextmanager
+    async def engine_away(self):
+        self.proxy.is_away = True
+        yield
+        self.proxy.is_away = False
 
     @pytest_asyncio.fixture
     async def record(self):
