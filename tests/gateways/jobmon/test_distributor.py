@@ -220,6 +220,24 @@ def test_a_swarm_that_is_deleted_takes_its_distributor_along(jobmon, home):
     assert jobmon.run_status(workflow.run_id) == "S"
 
 
+def test_a_run_does_not_stay_running_without_the_distributor_that_was_started_for_it(jobmon, home):
+    """Nothing was queued of it; the next daemon would take it for one that somebody else has a distributor for."""
+    workflow = jobmon.workflow([["true"]], bound=False, limit=0)
+    variables = environment(home, **settings(jobmon))
+    with (
+        running(home=home, environment=variables) as daemon,
+        swarmd_run({**variables, **daemon.environment}, home, *named(jobmon, workflow), "--swarm-id", "s") as run,
+    ):
+        is_status(jobmon, workflow, "R")
+        run.process.kill()
+        delete = [sys.executable, "-m", "swarmd", "delete", "s", "--force"]
+        subprocess.run(delete, env=daemon.environment, check=True, capture_output=True)
+        assert marked(jobmon, workflow) == []
+        assert list((home / "state").rglob("distributor-*")) == []
+    assert jobmon.run_status(workflow.run_id) in "SE"
+    assert set(jobmon.instances(workflow).values()) == {0}
+
+
 def test_a_distributor_that_cannot_work_is_told_with_its_last_words(jobmon, home, tmp_path):
     """Here a Python that has the module, and whose distributor says why it ends."""
     package = tmp_path / "jobmon" / "distributor"

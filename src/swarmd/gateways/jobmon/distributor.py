@@ -72,8 +72,12 @@ class Distributor:
     def started(
         cls, arguments: Sequence[str], environment: Mapping[bytes, bytes], directory: Path, log: Path
     ) -> "Distributor":
-        """A new one, in a session of its own; what it says goes to the end of `log`. Raises OSError."""
+        """A new one, in a session of its own; what it says goes to `log`, which is emptied first. Raises OSError.
+
+        A log without a distributor says that there was to be one, also to the daemon that comes after a crash.
+        """
         with opened(log) as errors:
+            os.ftruncate(errors, 0)
             process = subprocess.Popen(  # noqa: S603 (its arguments are ours, but for two that were checked)
                 arguments,
                 stdin=subprocess.DEVNULL,

@@ -107,6 +107,11 @@ class DistributorKeeper:
 
     # -- while the run goes on -------------------------------------------------------------------------------------
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the run was, or may have been, taken up by a distributor that ends with its swarm."""
+        return self._is_ours
+
     def look(self) -> None:
         """The run has another status."""
         self._changed.set()
@@ -154,7 +159,6 @@ class DistributorKeeper:
 
     def _started(self, program: Program) -> Distributor:
         make_private(self._log.parent)
-        self._log.unlink(missing_ok=True)
         options, directory = self._options, self._swarm.working_directory or self._log.parent
         arguments = [*program.arguments, "start", "--cluster_name", options.distributor_cluster]
         arguments += ["--workflow_run_id", str(options.workflow_run_id)]
@@ -242,10 +246,8 @@ class DistributorKeeper:
                 await asyncio.to_thread(end_all, self._mark, self._leaders)
             if self._distributor is not None:
                 self._distributor.leave()
-            self._distributor = None
-            if self._is_over():
-                self._is_ours = False
-                await asyncio.to_thread(self._log.unlink, missing_ok=True)
+            self._distributor, self._is_ours = None, False
+            await asyncio.to_thread(self._log.unlink, missing_ok=True)
 
     async def _has_one(self) -> bool:
         if self._starting is not None:

@@ -200,13 +200,15 @@ class JobmonSession:
                 await self._set_status(wanted)
 
     async def remove(self) -> None:
-        """The swarm is gone. A run of which something was queued and that is not over is stopped, with its tasks.
+        """The swarm is gone. A run that is not over is stopped, with its tasks, if anything of it was queued.
 
+        Also when its distributor goes with the swarm: from then on it could not be told that it has none.
         One that had come to its end, which could not be set, gets the status that it was to have.
         """
         try:
             async with asyncio.timeout(PATIENCE_SECONDS), self._ending:
-                if self._has_queued and self.status not in life.OVER:
+                is_taken_up = self._keeper is not None and self._keeper.has_begun
+                if (self._has_queued or is_taken_up) and self.status not in life.OVER:
                     await self._end_what_is_left()
                     await self._set_status(self._last_status or ("S" if self.status == "R" else "E"))
         except (CallError, TimeoutError) as error:
