@@ -12,9 +12,10 @@ from swarmd._pb.swarm.v1 import gateway_service_pb2 as pb
 from swarmd.client import Swarm, SwarmClient
 from swarmd.config import DaemonConfig
 from swarmd.gateways.catalogue import made_gateways
-from swarmd.gateways.contract import BatchRefusedError, SwarmInfo
+from swarmd.gateways.contract import BatchRefusedError, OutcomeUnknownError, SwarmInfo
 from swarmd.gateways.remote import gateway as remote
 from swarmd.gateways.remote.cancelling import GIVE_UP_SECONDS
+from swarmd.gateways.remote.gateway import RemoteGateway
 from swarmd.gateways.remote.options import engine_options
 from swarmd.gateways.remote.untold import spelt_out
 from tests.crash.restarting import RestartedDaemon, restarted
@@ -22,6 +23,7 @@ from tests.daemon import short_home
 from tests.gateways.recording import SWARM, batch_of, eventually, file_with_text, is_alive
 from tests.gateways.remote.conftest import DURABLE, config_for
 from tests.gateways.remote.engines import BUILD_SECONDS
+from tests.gateways.remote.scripted import NOT_QUEUED, QUEUED
 from tests.gateways.remote.test_example_engines import ENGINES, MAKERS
 
 PATIENCE = 120.0
@@ -117,9 +119,67 @@ async def test_a_batch_that_is_on_its_way_then_is_ended_by_the_next_daemon(gatew
     with pytest.raises((BatchRefusedError, asyncio.CancelledError)):
         await on_its_way
     engine.cancels.clear()
+    engine.found = pb.FindBatchResponse(outcome=QUEUED)
     await gateways.begin(config_for(engine.address), record.report)
     await eventually(lambda: not left(home))
-    assert told(engine) == [(engine.swarm_id, 1, 1)]
+    assert told(engine) == [(engine.swarm_id, 1, 1)] * 2, "before it was asked after the batch, and after that"
+
+
+async def in_doubt(gateways, engine, record, swarm: SwarmInfo) -> RemoteGateway:
+    """A batch that the engine has not answered for in time, and may take yet."""
+
+    async def queue(request: pb.QueueBatchRequest, context) -> pb.QueueBatchResponse:
+        await asyncio.sleep(PATIENCE)
+        return pb.QueueBatchResponse()
+
+    engine.queue = queue
+    gateway: RemoteGateway = await gateways.begin(config_for(engine.address, queue_timeout=0.5), record.report, swarm)
+    with pytest.raises(OutcomeUnknownError):
+        await gateway.queue_batch(batch_of("a", "b"))
+    return gateway
+
+
+@pytest.mark.parametrize("swarm", [DURABLE, SwarmInfo(SWARM)], ids=["durable", "in memory"])
+async def test_a_batch_in_doubt_is_asked_after_and_ended_again_when_the_engine_has_it(
+    gateways, engine, record, home, swarm
+):
+    gateway = await in_doubt(gateways, engine, record, swarm)
+    await gateway.cancel_tasks(SWARM, [1, 2], [1, 1], "heard before the batch is taken")
+    await gateway.remove_swarm(SWARM)
+    await eventually(lambda: len(engine.asked) >= 2)
+    before = len(told(engine))
+    assert len(left(home)) == (1 if swarm.token else 0)
+    engine.found = pb.FindBatchResponse(outcome=QUEUED)
+    await eventually(lambda: len(told(engine)) == before + 2)
+    await eventually(lambda: not left(home))
+
+
+async def test_a_batch_in_doubt_is_asked_after_by_the_next_daemon_and_ended(gateways, engine, record, home):
+    gateway = await in_doubt(gateways, engine, record, DURABLE)
+    await gateway.remove_swarm(SWARM)
+    await gateway.close()
+    engine.asked.clear()
+    engine.cancels.clear()
+    await gateways.begin(config_for(""), record.report)
+    await eventually(lambda: len(engine.asked) >= 2)
+    assert len(left(home)) == 1
+    assert len(told(engine)) == 2
+    engine.found = pb.FindBatchResponse(outcome=NOT_QUEUED)
+    await eventually(lambda: not left(home))
+    assert len(told(engine)) == 4
+
+
+async def test_what_the_engine_has_answered_for_is_not_asked_after(gateways, engine, record, home):
+    gateway = await in_doubt(gateways, engine, record, DURABLE)
+    engine.found = pb.FindBatchResponse(outcome=NOT_QUEUED)
+    await gateway.find_batch(batch := batch_of("a"))
+    swarm = gateway._swarms[SWARM]
+    assert batch.batch_id not in swarm.in_doubt
+    swarm.in_doubt.clear()
+    engine.asked.clear()
+    await gateway.remove_swarm(SWARM)
+    assert left(home) == []
+    assert engine.asked == []
 
 
 async def test_swarms_in_memory_leave_nothing(gateways, engine, record, home):

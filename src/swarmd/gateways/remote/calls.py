@@ -6,6 +6,7 @@ whatever goes wrong then, and is not the engine's own refusal, leaves the batch 
 
 import asyncio
 import logging
+import time
 
 import swarmd.grpc_environment  # noqa: F401 - before gRPC
 
@@ -50,6 +51,10 @@ NEVER_LET_IN = frozenset({Code.UNIMPLEMENTED, Code.UNAUTHENTICATED, Code.PERMISS
 """With these the call has not come to where batches are taken."""
 TOO_LARGE_FOR_US = "CLIENT: Received message larger"
 """How gRPC calls an answer that this end does not take, by a code that else is the engine's."""
+
+SETTLED = frozenset({pb.FindBatchResponse.OUTCOME_QUEUED, pb.FindBatchResponse.OUTCOME_NOT_QUEUED})
+"""With these an engine says whether it has a batch."""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 15.0
 
 Metadata = list[tuple[str, str]]
 NewsCall = grpc.aio.UnaryStreamCall[pb.WatchUpdatesRequest, pb.WatchUpdatesResponse]
@@ -112,6 +117,24 @@ class EngineCalls:
         """Raises AioRpcError."""
         request = pb.FindBatchRequest(swarm_id=wire_id, batch_id=batch_id)
         return await self._stub.FindBatch(request, timeout=self._config.call_timeout, metadata=self._metadata())
+
+    async def settled(self, wire_id: str, batch_id: str, *, until: float) -> None:
+        """Ask after a batch until the engine says whether it has it, or that time has come (since the epoch).
+
+        An engine that has said that it has it not will not take it any more.
+        """
+        pause = FIRST_PAUSE_SECONDS
+        while time.time() < until:
+            try:
+                if (await self.find_batch(wire_id, batch_id)).outcome in SETTLED:
+                    return
+            except grpc.aio.AioRpcError as error:
+                if error.code() is Code.UNAUTHENTICATED:
+                    await self.refresh_token()
+                if error.code() is Code.UNIMPLEMENTED:
+                    return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     async def cancel_tasks(self, request: pb.GatewayServiceCancelTasksRequest) -> None:
         """Raises AioRpcError."""

@@ -12,7 +12,9 @@ import numpy as np
 
 from swarmd._pb.swarm.v1 import gateway_service_pb2 as pb
 from swarmd.core.batch import Batch
+from swarmd.core.columns import Int32s
 from swarmd.core.errors import SwarmdError
+from swarmd.core.ids import Int64s
 from swarmd.core.status import TaskStatus
 from swarmd.core.update import StateUpdate, StatusGroup
 from swarmd.gateways.contract import (
@@ -25,8 +27,8 @@ from swarmd.gateways.contract import (
     SwarmInfo,
 )
 from swarmd.gateways.remote.bookmark import Bookmark, Written
-from swarmd.gateways.remote.calls import EngineCalls, described
-from swarmd.gateways.remote.cancelling import Cancels, Key
+from swarmd.gateways.remote.calls import SETTLED, EngineCalls, described
+from swarmd.gateways.remote.cancelling import GIVE_UP_SECONDS, Cancels, Key
 from swarmd.gateways.remote.complaints import Complaints
 from swarmd.gateways.remote.messages import left_out, news_of, queue_request, refusals_of
 from swarmd.gateways.remote.options import Credentials, EngineOptions, RemoteConfig
@@ -47,6 +49,21 @@ ENDS = frozenset(
 REMOVED = "the swarm was deleted"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Keys:
+    """The attempts of a batch, in little room."""
+
+    task_ids: Int64s
+    attempts: Int32s
+
+    @classmethod
+    def of(cls, batch: Batch) -> "Keys":
+        return cls(batch.task_ids, batch.attempts)
+
+    def pairs(self) -> list[Key]:
+        return list(zip(self.task_ids.tolist(), self.attempts.tolist(), strict=True))
+
+
 @dataclass(eq=False)
 class RemoteSwarm:
     """One swarm whose tasks run at an engine."""
@@ -59,8 +76,10 @@ class RemoteSwarm:
     """The tasks that the engine has or may have, and which attempt of each."""
     is_removed: bool = False
     """It is gone; another one may have its id by now."""
-    on_their_way: dict["asyncio.Future[None]", list[Key]] = field(default_factory=dict)
-    """Attempts in batches that the engine is being called with; the future is done when that is over."""
+    on_their_way: dict["asyncio.Future[None]", Batch] = field(default_factory=dict)
+    """Batches that the engine is being called with; the future is done when that is over."""
+    in_doubt: dict[str, "Keys"] = field(default_factory=dict)
+    """Batches of which the engine has not said yet whether it has them, by their ids."""
 
     @property
     def is_durable(self) -> bool:
@@ -69,7 +88,7 @@ class RemoteSwarm:
 
     def note(self, batch: Batch) -> None:
         """The engine has, or may have, all of it."""
-        self.attempts.update(keys_of(batch))
+        self.attempts.update(Keys.of(batch).pairs())
 
     def forget(self, task_ids: Iterable[int], attempts: Iterable[int]) -> None:
         """The engine has these attempts no more."""
@@ -163,18 +182,40 @@ class Engine:
         return self.cancels.order(swarm.wire_id, keys, reason)
 
     def untold(self, swarm: RemoteSwarm) -> list[Key]:
-        """What the engine has not heard yet that it is to end, and what it may have to hear when a call is over."""
-        on_their_way = [key for keys in swarm.on_their_way.values() for key in keys]
-        return list(dict.fromkeys([*self.cancels.of(swarm.wire_id), *on_their_way]))
+        """What the engine has not heard yet that it is to end, and what it may have to hear once more."""
+        perhaps = [*map(Keys.of, swarm.on_their_way.values()), *swarm.in_doubt.values()]
+        return list(
+            dict.fromkeys([*self.cancels.of(swarm.wire_id), *(key for keys in perhaps for key in keys.pairs())])
+        )
+
+    def unsettled(self, swarm: RemoteSwarm) -> list[str]:
+        """The batches of a swarm that the engine may have, or may get yet."""
+        return [*swarm.in_doubt, *(batch.batch_id for batch in swarm.on_their_way.values())]
 
     async def until_told(self, swarm: RemoteSwarm) -> bool:
-        """Wait until there is nothing left to be told of a swarm that is gone; False when it is given up before."""
-        while swarm.on_their_way or self.cancels.of(swarm.wire_id):
-            if swarm.on_their_way:
-                await asyncio.wait(swarm.on_their_way)
-            if not await self.cancels.until_heard(swarm.wire_id):
-                return False
-        return True
+        """Wait until there is nothing left to be told of a swarm that is gone; False when it is given up before.
+
+        What was said of a batch before the engine had it would not have been heard: such a batch is asked after, and
+        then it is said again.
+        """
+        over = asyncio.get_running_loop().create_future()
+        self._on_their_way.add(over)
+        since = time.time()
+        try:
+            while True:
+                if swarm.on_their_way:
+                    await asyncio.wait(swarm.on_their_way)
+                if not await self.cancels.until_heard(swarm.wire_id):
+                    return False
+                if not self.unsettled(swarm):
+                    return True
+                for batch_id, keys in list(swarm.in_doubt.items()):
+                    await self.calls.settled(swarm.wire_id, batch_id, until=since + GIVE_UP_SECONDS)
+                    del swarm.in_doubt[batch_id]
+                    self.cancel(swarm, keys.pairs(), REMOVED)
+        finally:
+            self._on_their_way.discard(over)
+            over.set_result(None)
 
     # -- batches -----------------------------------------------------------------------------------------------------
 
@@ -182,7 +223,7 @@ class Engine:
         """Raises BatchRefusedError or OutcomeUnknownError."""
         over = asyncio.get_running_loop().create_future()
         self._on_their_way.add(over)
-        swarm.on_their_way[over] = keys_of(batch)
+        swarm.on_their_way[over] = batch
         try:
             return await self._queue(swarm, batch)
         finally:
@@ -202,7 +243,11 @@ class Engine:
             self._forget(swarm, batch)
             raise
         except OutcomeUnknownError:
+            swarm.in_doubt[batch.batch_id] = Keys.of(batch)
             self._end_of_removed(swarm, batch)
+            raise
+        except asyncio.CancelledError:
+            swarm.in_doubt[batch.batch_id] = Keys.of(batch)
             raise
         self._end_of_removed(swarm, batch)
         refusals = refusals_of(answer.refusals, batch, not_sent)
@@ -213,6 +258,7 @@ class Engine:
     async def find(self, swarm: RemoteSwarm, batch: Batch) -> FindOutcome:
         """What became of a batch in doubt, as far as the engine can be asked."""
         swarm.note(batch)
+        swarm.in_doubt[batch.batch_id] = Keys.of(batch)
         try:
             answer = await self.calls.find_batch(swarm.wire_id, batch.batch_id)
         except grpc.aio.AioRpcError as error:
@@ -222,11 +268,12 @@ class Engine:
                 "the engine at %s cannot be asked after batch %s: %s", self.address, batch.batch_id, described(error)
             )
             return FindOutcome(Found.UNKNOWN)
+        if answer.outcome not in SETTLED:
+            return FindOutcome(Found.UNKNOWN)
+        swarm.in_doubt.pop(batch.batch_id, None)
         if answer.outcome == pb.FindBatchResponse.OUTCOME_NOT_QUEUED:
             self._forget(swarm, batch)
             return FindOutcome(Found.NOT_QUEUED)
-        if answer.outcome != pb.FindBatchResponse.OUTCOME_QUEUED:
-            return FindOutcome(Found.UNKNOWN)
         refusals = refusals_of(answer.refusals, batch, left_out(batch))
         for refusal in refusals:
             self._forget(swarm, batch, refusal.task_ids)
@@ -235,12 +282,12 @@ class Engine:
     def _end_of_removed(self, swarm: RemoteSwarm, batch: Batch) -> None:
         """What came to the engine, or may have, after its swarm was removed is ended. Raises BatchRefusedError then."""
         if swarm.is_removed:
-            self.cancel(swarm, keys_of(batch), REMOVED)
+            self.cancel(swarm, Keys.of(batch).pairs(), REMOVED)
             raise BatchRefusedError(REMOVED)
 
     def _forget(self, swarm: RemoteSwarm, batch: Batch, task_ids: Iterable[int] | None = None) -> None:
         named = None if task_ids is None else set(task_ids)
-        gone = [pair for pair in keys_of(batch) if named is None or pair[0] in named]
+        gone = [pair for pair in Keys.of(batch).pairs() if named is None or pair[0] in named]
         swarm.forget((task_id for task_id, _ in gone), (attempt for _, attempt in gone))
 
     async def _until_ready(self, swarm: RemoteSwarm) -> None:
@@ -334,11 +381,6 @@ class Engine:
             return ""
         heard = f", last heard of at {_clock(self.watcher.heard_at)}" if self.watcher.heard_at else ""
         return f"at the engine at {self.address}{heard}"
-
-
-def keys_of(batch: Batch) -> list[Key]:
-    """Its attempts."""
-    return list(zip(batch.task_ids.tolist(), batch.attempts.tolist(), strict=True))
 
 
 def _clock(at: float) -> str:

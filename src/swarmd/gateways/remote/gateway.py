@@ -167,7 +167,7 @@ class RemoteGateway(ServerGateway):
         was_heard = await _is_heard(heard, patience) and heard.result()
         if not was_heard:
             log.warning("%d tasks of %s run on until it is back: %s", len(untold), swarm_id, engine.unreachable())
-        if swarm.is_durable and (swarm.on_their_way or not was_heard):
+        if engine.unsettled(swarm) or not was_heard:
             await self._keep_until_told(swarm, untold)
         self._leave_when_unused(engine)
 
@@ -176,12 +176,13 @@ class RemoteGateway(ServerGateway):
         from swarmd.gateways.remote.engine import REMOVED
         from swarmd.gateways.remote.untold import Untold, spelt_out
 
-        options = spelt_out(swarm.engine.options)
-        files = self._untold_files()
-        await files.keep(Untold(swarm.wire_id, options, REMOVED, attempts, time.time()))
+        engine, files = swarm.engine, self._untold_files()
+        if swarm.is_durable:
+            options, batches = spelt_out(engine.options), engine.unsettled(swarm)
+            await files.keep(Untold(swarm.wire_id, options, REMOVED, attempts, time.time(), batches))
 
         async def until_told() -> None:
-            if await swarm.engine.until_told(swarm):
+            if await engine.until_told(swarm) and swarm.is_durable:
                 await files.forget(swarm.wire_id)
 
         self._in_background(until_told(), f"end what is left of {swarm.wire_id}")

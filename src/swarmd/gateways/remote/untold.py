@@ -37,6 +37,8 @@ class Untold:
     attempts: Sequence[Key]
     since: float
     """Seconds since the epoch."""
+    batches: Sequence[str] = ()
+    """Those that the engine had not answered for: it may get one of them after it has heard what it is to end."""
 
 
 class UntoldFiles:
@@ -93,6 +95,10 @@ class UntoldFiles:
             cancels = Cancels(calls, untold.options["address"])
             try:
                 await cancels.order(untold.wire_id, untold.attempts, untold.reason, since=untold.since)
+                for batch_id in untold.batches:
+                    await calls.settled(untold.wire_id, batch_id, until=untold.since + GIVE_UP_SECONDS)
+                if untold.batches:
+                    await cancels.order(untold.wire_id, untold.attempts, untold.reason, since=untold.since)
             finally:
                 await cancels.close()
                 await calls.close()
@@ -113,7 +119,7 @@ def spelt_out(options: EngineOptions) -> dict[str, str]:
 
 
 def _write(path: Path, untold: Untold) -> None:
-    told = {name: getattr(untold, name) for name in ("wire_id", "options", "reason", "attempts", "since")}
+    told = {name: getattr(untold, name) for name in ("wire_id", "options", "reason", "attempts", "since", "batches")}
     write_whole(path, json.dumps(told))
 
 
@@ -127,7 +133,8 @@ def _read(path: Path) -> Untold | None:
         found = json.loads(path.read_text())
         attempts = [(int(task_id), int(attempt)) for task_id, attempt in found["attempts"]]
         options = {str(name): str(value) for name, value in found["options"].items()}
-        return Untold(str(found["wire_id"]), options, str(found["reason"]), attempts, float(found["since"]))
+        batches = [str(batch_id) for batch_id in found["batches"]]
+        return Untold(str(found["wire_id"]), options, str(found["reason"]), attempts, float(found["since"]), batches)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = "%s cannot be read (%s): tasks of a deleted swarm may run on at its engine; look there, and remove it"
         log.warning(what, path, error)
