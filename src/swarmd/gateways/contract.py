@@ -101,6 +101,8 @@ class SwarmInfo:
 class ServerGateway(ABC):
     """The way to one engine. A subclass needs `queue_batch`; everything else has a default that does nothing.
 
+    `swarmd.testing` has the tests of what is promised here.
+
     `queue_batch` may run several times at once. An exception from it means:
     - `BatchRefusedError`: nothing was queued; the tasks come back.
     - `OutcomeUnknownError`, a timeout, or a cancellation: the batch is in doubt.
@@ -176,7 +178,10 @@ class ServerGateway(ABC):
 
     @abstractmethod
     async def queue_batch(self, batch: Batch) -> QueueOutcome | None:
-        """Hand a batch to the engine; `batch.tasks()` says what to run. None: every task was taken."""
+        """Hand a batch to the engine; `batch.tasks()` says what to run. None: every task was taken.
+
+        A batch of a swarm that it was not told of, or after `close`, is refused.
+        """
 
     async def resume(self, batches: Sequence[Batch], cancelled: Sequence[Batch] = ()) -> None:
         """After a restart of the daemon, once for each swarm, after `add_swarm`: what the engine was given before it.
