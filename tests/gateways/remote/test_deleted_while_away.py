@@ -14,6 +14,7 @@ from swarmd.config import DaemonConfig
 from swarmd.gateways.catalogue import made_gateways
 from swarmd.gateways.contract import BatchRefusedError, OutcomeUnknownError, SwarmInfo
 from swarmd.gateways.remote import gateway as remote
+from swarmd.gateways.remote import untold
 from swarmd.gateways.remote.cancelling import GIVE_UP_SECONDS
 from swarmd.gateways.remote.gateway import RemoteGateway
 from swarmd.gateways.remote.options import engine_options
@@ -211,6 +212,22 @@ async def test_a_damaged_file_stops_nobody(gateways, engine, record, home, caplo
     await gateways.begin(config_for(""), record.report)
     await eventually(lambda: len(told(engine)) == 2)
     assert "damaged.left cannot be read" in caplog.text
+
+
+async def test_an_engine_that_cannot_be_called_is_tried_again(gateways, engine, record, home, caplog, monkeypatch):
+    monkeypatch.setattr(untold, "RETRY_SECONDS", 0.1)
+    await deleted_while_away(gateways, engine, record)
+    (path,) = left(home)
+    kept = json.loads(path.read_text())
+    token = home / "token"
+    path.write_text(json.dumps({**kept, "options": {**kept["options"], "token_file": str(token)}}))
+    await gateways.begin(config_for(""), record.report)
+    await eventually(lambda: f"{token} cannot be read" in caplog.text)
+    token.touch(mode=0o600)
+    token.write_text("a-secret\n")
+    await engine.start()
+    await eventually(lambda: not left(home))
+    assert len(told(engine)) == 2
 
 
 async def test_what_cannot_be_written_is_said(gateways, engine, record, home, caplog):

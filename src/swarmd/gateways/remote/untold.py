@@ -83,30 +83,34 @@ class UntoldFiles:
     async def _tell(self, untold: Untold) -> None:
         while time.time() - untold.since < GIVE_UP_SECONDS:
             try:
-                options = engine_options(untold.options, RemoteConfig())
-                credentials = await asyncio.to_thread(options.loaded)
-            except InvalidInputError as error:
-                log.warning(
-                    "the engine of swarm %s, which is gone, cannot be called: %s", untold.wire_id, error.message
-                )
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            calls = EngineCalls(options, self._config, credentials)
-            cancels = Cancels(calls, untold.options["address"])
-            try:
-                await cancels.order(untold.wire_id, untold.attempts, untold.reason, since=untold.since)
-                for batch_id in untold.batches:
-                    await calls.settled(untold.wire_id, batch_id, until=untold.since + GIVE_UP_SECONDS)
-                if untold.batches:
-                    await cancels.order(untold.wire_id, untold.attempts, untold.reason, since=untold.since)
-            finally:
-                await cancels.close()
-                await calls.close()
-            break
+                await self._told(untold)
+            except (InvalidInputError, OSError) as error:
+                what = "the engine at %s, which is to end what is left of swarm %s, cannot be called: %s"
+                log.warning(what, untold.options.get("address"), untold.wire_id, error)
+            except Exception:
+                log.exception("an engine cannot be told what is left of swarm %s", untold.wire_id)
+            else:
+                break
+            await asyncio.sleep(RETRY_SECONDS)
         else:
             what = "%d tasks of swarm %s, which is gone, may run on at the engine at %s: it was not there for a day"
-            log.warning(what, len(untold.attempts), untold.wire_id, untold.options["address"])
+            log.warning(what, len(untold.attempts), untold.wire_id, untold.options.get("address"))
         await self.forget(untold.wire_id)
+
+    async def _told(self, untold: Untold) -> None:
+        """Returns when the engine has heard it. Raises InvalidInputError when it cannot be called."""
+        options = engine_options(untold.options, RemoteConfig())
+        calls = EngineCalls(options, self._config, await asyncio.to_thread(options.loaded))
+        cancels = Cancels(calls, str(options.address))
+        try:
+            await cancels.order(untold.wire_id, untold.attempts, untold.reason, since=untold.since)
+            for batch_id in untold.batches:
+                await calls.settled(untold.wire_id, batch_id, until=untold.since + GIVE_UP_SECONDS)
+            if untold.batches:
+                await cancels.order(untold.wire_id, untold.attempts, untold.reason, since=untold.since)
+        finally:
+            await cancels.close()
+            await calls.close()
 
 
 def spelt_out(options: EngineOptions) -> dict[str, str]:
