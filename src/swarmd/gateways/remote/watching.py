@@ -49,6 +49,7 @@ class Watcher:
         self._call: NewsCall | None = None
         self._running: asyncio.Task[None] | None = None
         self._has_no_tokens = False
+        self._is_reopened = False
 
     def start(self) -> None:
         """Begin, from where the bookmark says."""
@@ -58,6 +59,7 @@ class Watcher:
 
     def reopen(self) -> None:
         """Read again from where the bookmark says now."""
+        self._is_reopened = True
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
@@ -71,10 +73,12 @@ class Watcher:
     async def _run(self) -> None:
         pause = FIRST_PAUSE_SECONDS
         while True:
-            before = self.heard_at
+            begun, self._is_reopened = time.time(), False
             why = await self._watch_until_lost()
-            if self.heard_at > before:
-                pause = FIRST_PAUSE_SECONDS
+            if self._is_reopened or self.heard_at > begun + LONGEST_PAUSE_SECONDS:
+                pause = (
+                    FIRST_PAUSE_SECONDS  # it was well for a while; one that is lost at once, again and again, is not
+                )
             self._lost(why)
             await asyncio.sleep(random.uniform(0.5, 1.0) * pause)  # noqa: S311 - so that daemons do not come all at once
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
