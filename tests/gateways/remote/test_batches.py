@@ -13,7 +13,7 @@ from swarmd.core.model import TaskResources
 from swarmd.gateways.contract import BatchRefusedError, Found, OutcomeUnknownError, SwarmInfo
 from swarmd.gateways.remote import bookmark, messages
 from swarmd.gateways.trace import TRACEPARENT
-from tests.gateways.recording import SWARM, batch_of
+from tests.gateways.recording import SWARM, batch_of, eventually
 from tests.gateways.remote.conftest import DURABLE, config_for
 from tests.gateways.remote.scripted import NOT_QUEUED, QUEUED, ScriptedEngine, group
 
@@ -204,6 +204,17 @@ async def test_it_is_told_whether_the_engine_of_the_config_file_can_be_reached(g
     missing = home / "nowhere.pem"
     gateway = await gateways.begin(config_for("127.0.0.1:1", tls_ca=missing), record.report)
     assert str(missing) in await gateway.obstacle()
+
+
+async def test_a_server_of_something_else_is_said_to_be_no_engine(gateways, home, record):
+    other = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    other.add_insecure_port(f"unix:{home}/other.sock")
+    await other.start()
+    gateway = await gateways.begin(config_for(f"unix:{home}/other.sock", connect_timeout=0.5), record.report, DURABLE)
+    with pytest.raises(BatchRefusedError):
+        await gateway.queue_batch(batch_of("a"))
+    await eventually(lambda: "Is it a GatewayService that listens there?" in gateway.standing(SWARM, 1, 1))
+    await other.stop(None)
 
 
 async def test_engines_that_only_swarms_name_are_not_looked_for(gateways, record):

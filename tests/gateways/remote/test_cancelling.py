@@ -53,6 +53,14 @@ async def test_an_engine_that_is_away_hears_it_when_it_is_back(gateway, engine, 
     await eventually(lambda: told(engine) == [(1, 1)])
 
 
+async def test_that_it_has_not_heard_is_in_the_log_once(gateway, engine, impatient, caplog):
+    caplog.set_level("INFO")
+    engine.code = Code.INTERNAL
+    await gateway.cancel_tasks(SWARM, [1], [1], "enough")
+    await asyncio.sleep(1.0)
+    assert caplog.text.count("has not heard yet") == 1
+
+
 @pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.INTERNAL, Code.DEADLINE_EXCEEDED, Code.UNAUTHENTICATED])
 async def test_after_an_error_it_is_told_again(gateway, engine, impatient, code):
     engine.code = code

@@ -166,4 +166,6 @@ def described(error: grpc.aio.AioRpcError) -> str:
     trouble = tls_trouble(details)
     if trouble is not None:
         return f"the connection cannot be secured: {trouble}"
+    if error.code() is Code.UNIMPLEMENTED and "ethod not found" in details:
+        details += " Is it a GatewayService that listens there?"
     return f"{error.code().name}: {details}" if details else str(error.code().name)

@@ -38,6 +38,8 @@ class _Order:
     heard: "asyncio.Future[None]"
     since: float
     """Seconds since the epoch."""
+    is_late: bool = False
+    """It could not be told at once, and the log says so."""
 
 
 class Cancels:
@@ -141,5 +143,11 @@ class Cancels:
                 described(error),
             )
             return True
-        log.info("the engine at %s has not heard yet what to end: %s", self._address, described(error))
+        log.log(
+            logging.DEBUG if order.is_late else logging.INFO,
+            "the engine at %s has not heard yet what to end, and is told again: %s",
+            self._address,
+            described(error),
+        )
+        order.is_late = True
         return False
