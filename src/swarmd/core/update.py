@@ -53,12 +53,13 @@ class TaskStatuses(MutableMapping[int, TaskStatus]):
         elif statuses:
             self.groups = _groups_of(statuses)
 
-    def add(self, status: TaskStatus, task_ids: ArrayLike, attempts: ArrayLike | None = None, reason: str = "") -> None:
-        """Append a group: the cheap way to put many tasks in."""
+    def add(self, status: TaskStatus, task_ids: ArrayLike, attempts: ArrayLike | None = None, reason: str = "") -> Self:
+        """Append a group, the cheap way to put many tasks in, and give back all of them."""
         ids = np.asarray(task_ids, dtype=np.int64)
         fences = None if attempts is None else np.asarray(attempts, dtype=np.int32)
         self.groups.append(StatusGroup(status, ids, fences, reason))
         self._lookup = None
+        return self
 
     def merged(self, other: "TaskStatuses") -> "TaskStatuses":
         """Both together; where they speak of the same task, the other's word."""
