@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -296,6 +297,40 @@ async def test_a_task_that_ran_and_lost_its_status_file_does_not_run_again(tmp_p
         assert status is TaskStatus.ERROR_RECOVERABLE
         assert "its status file is gone" in reason
     assert not (tmp_path / "wrong").exists()
+
+
+@pytest.mark.parametrize("lost", ["its status file", "everything"])
+async def test_a_task_that_runs_and_lost_its_status_file_is_found_and_waited_for(tmp_path, earlier, lost):
+    command = WAITS_FOR_GO.format(tmp_path)
+    await earlier.leave(command)
+    started = earlier.started()
+    if lost == "everything":
+        shutil.rmtree(earlier.logs)
+    else:
+        earlier.status().unlink()
+    batch = same_batch(command)
+    batch.table.status[batch.rows] = Code.RUNNING
+    async with next_daemon(tmp_path) as engine:
+        await engine.gateway.resume([batch])
+        await engine.record.running(1)
+        await asyncio.sleep(0.3)
+        assert engine.record.ended_ids() == set()
+        assert is_alive(started.pid)
+        (tmp_path / "go").touch()
+        await engine.record.ended(1)
+        assert engine.record.end_of(1) == (TaskStatus.ERROR_RECOVERABLE, "it ended and left no exit status")
+
+
+async def test_a_cancelled_task_that_lost_its_status_file_is_ended(tmp_path, earlier):
+    await earlier.leave("sleep 100")
+    started = earlier.started()
+    earlier.status().unlink()
+    batch = same_batch("sleep 100")
+    batch.table.status[batch.rows] = Code.RUNNING
+    async with next_daemon(tmp_path) as engine:
+        await engine.gateway.resume([], [batch])
+        await eventually(lambda: not is_alive(started.pid))
+        assert engine.record.ended_ids() == set()
 
 
 async def test_a_task_that_fits_no_more_is_given_back(tmp_path):

@@ -90,8 +90,10 @@ class Inheritance:
         """Why it can not wait for its start; empty when it can."""
         return self._machine.objection(attempt.shape)
 
-    def never_started(self, attempt: Attempt, *, had_no_file: bool) -> None:
-        """It is kept from starting. `had_no_file`: not by an earlier daemon."""
+    def never_started(self, attempt: Attempt, status: Path, *, had_no_file: bool) -> None:
+        """It is kept from starting, if it has not before. `had_no_file`: not by an earlier daemon."""
+        if attempt.was_running and self._found(attempt, status):
+            return
         if attempt.given_back:
             self._reception.is_over(attempt, TaskStatus.REGISTERED, STOPPED)
         elif attempt.was_running and had_no_file:
@@ -121,16 +123,8 @@ class Inheritance:
 
     def unclear(self, attempt: Attempt, why: str, status: Path) -> None:
         """Its file will not say more: a launcher may have been killed that had just started it."""
-        groups = groups_of(attempt.fingerprint(), attempt.output)
-        for group in groups:
-            stat = stat_of(group)
-            adopted = adopt(Started(group, stat.start_ticks, boot_id(), None), status) if stat else None
-            if adopted:
-                self._reception.runs(attempt, adopted)
-                return
-        for group in groups:
-            signal_group(group, signal.SIGKILL)
-        self.vanished(attempt, why)
+        if not self._found(attempt, status):
+            self.vanished(attempt, why)
 
     def unrecorded(self, attempt: Attempt) -> None:
         """It has no file, and whoever was told to start it is gone: maybe it did."""
@@ -141,6 +135,19 @@ class Inheritance:
     def vanished(self, attempt: Attempt, reason: str) -> None:
         """Nobody knows how it ended."""
         self._reception.is_over(attempt, TaskStatus.ERROR_RECOVERABLE, with_tail(reason, attempt.output.err))
+
+    def _found(self, attempt: Attempt, status: Path) -> bool:
+        """Whether it runs, by what its processes have in their environment; what is left without a leader is ended."""
+        groups = groups_of(attempt.fingerprint(), attempt.output)
+        for group in groups:
+            stat = stat_of(group)
+            adopted = adopt(Started(group, stat.start_ticks, boot_id(), None), status) if stat else None
+            if adopted:
+                self._reception.runs(attempt, adopted)
+                return True
+        for group in groups:
+            signal_group(group, signal.SIGKILL)
+        return False
 
     def _end_followers(self, attempt: Attempt, started: Started) -> None:
         followers = self._followers.get(started.pid)
@@ -187,7 +194,7 @@ class _Search:
             case Claimed() if self._claiming:
                 self.unstarted.append(attempt.spec.task_id)
             case Claimed():
-                self._inheritance.never_started(attempt, had_no_file=had_no_file)
+                self._inheritance.never_started(attempt, path, had_no_file=had_no_file)
             case Started():
                 self._inheritance.started(attempt, status, path)
             case Unclear() if self._may_say_more(status):

@@ -65,9 +65,9 @@ def command_of(pid: int) -> list[bytes]:
 
 
 def file_of(pid: int, descriptor: int) -> str:
-    """What a process has open there; empty when that cannot be told."""
+    """What a process has open there, or had before it was removed; empty when that cannot be told."""
     try:
-        return os.readlink(f"{PROC}/{pid}/fd/{descriptor}")  # noqa: PTH115 - it need not be a path
+        return os.readlink(f"{PROC}/{pid}/fd/{descriptor}").removesuffix(" (deleted)")  # noqa: PTH115 - no path, maybe
     except OSError:
         return ""
 
