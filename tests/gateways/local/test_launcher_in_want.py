@@ -6,7 +6,9 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +209,23 @@ async def test_a_machine_that_has_no_room_is_not_asked_for_it_all_the_time(tmp_p
         scarce.unlink()
         await engine.record.ended(*range(1, tasks + 1))
         assert {engine.record.end_of(task_id)[1] for task_id in range(1, tasks + 1)} == {"exit code 3"}
+
+
+async def test_attempts_are_looked_for_although_no_thread_can_be_started(tmp_path, monkeypatch):
+    earlier = EarlierDaemon(tmp_path)
+    await earlier.leave("exit 3")
+    await earlier.over()
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
+    async with next_daemon(tmp_path) as engine:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        await engine.gateway.resume([same_batch("exit 3")])
+        await engine.record.ended(1)
+        monkeypatch.undo()
+        assert engine.record.end_of(1) == (TaskStatus.ERROR_RECOVERABLE, "exit code 3")
 
 
 # -- processes that cannot be seen -------------------------------------------------------------------------------------

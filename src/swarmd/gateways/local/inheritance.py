@@ -64,7 +64,10 @@ class Inheritance:
         `claiming`: those that never started never will; their task ids are returned. Raises OSError when one of them
         cannot be prevented from starting.
         """
-        self._followers = await asyncio.to_thread(all_followers)
+        try:
+            self._followers = await asyncio.to_thread(all_followers)
+        except RuntimeError:  # there is no thread left: better to hold up others than to know nothing
+            self._followers = all_followers()
         search = _Search(self, claiming)
         await search.go_through(attempts)
         while search.unclear:
