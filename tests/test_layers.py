@@ -1,6 +1,7 @@
 """Imports go downwards only, and the core touches nothing of the world. Read from the source, not by importing it."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,9 @@ ALLOWED: dict[str, set[str]] = {
     },
 }
 """layer -> the layers below it. Single modules that are in no layer (_version, config, addresses) are anybody's."""
+
+LAUNCHER = SOURCE / "gateways" / "local" / "launcher"
+"""A program of its own, run without the packages that the daemon has."""
 
 CORE_MAY_USE = {
     "array",
@@ -122,3 +126,20 @@ def test_the_core_opens_no_files_and_prints_nothing():
 def test_an_upward_arrow_would_be_seen_wherever_it_stands():
     source = "import swarmd.cli.main\ndef f():\n    from swarmd.rpc import server\n    from .. import daemon\n"
     assert [layer_of(name) for _, name in imports_in(source, ["swarmd", "core"])] == ["cli", "rpc", "daemon"]
+
+
+def test_the_launcher_needs_nothing_but_the_standard_library():
+    own = "swarmd.gateways.local.launcher."
+    for path in LAUNCHER.glob("*.py"):
+        for line, name in imported_by(path):
+            is_fine = name.startswith(own) or name.split(".")[0] in sys.stdlib_module_names
+            assert is_fine, f"{path.name}:{line} imports {name}"
+
+
+def test_the_daemon_knows_of_the_launcher_only_what_they_say_to_each_other():
+    own = "swarmd.gateways.local.launcher."
+    for path in SOURCE.rglob("*.py"):
+        if path.parent != LAUNCHER:
+            for line, name in imported_by(path):
+                is_fine = not name.startswith(own) or name.startswith(f"{own}protocol")
+                assert is_fine, f"{path.relative_to(SOURCE)}:{line} imports {name}"

@@ -369,8 +369,10 @@ asyncio.run(main())
     await eventually(lambda: not is_alive(pid))
 
 
-async def test_a_launcher_that_cannot_run_delays_tasks_and_loses_none(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(connection, "PROGRAM", ("/bin/false",))
+@pytest.mark.parametrize("program", ["/bin/false", "/no/such/python", "/etc"])
+async def test_a_launcher_that_cannot_run_delays_tasks_and_loses_none(tmp_path, monkeypatch, caplog, program):
+    """As while Python or the package is being replaced."""
+    monkeypatch.setattr(connection, "PROGRAM", (program,))
     async with local_engine(tmp_path) as engine:
         await engine.queue("true")
         await eventually(lambda: "starts are put off" in caplog.text)

@@ -81,7 +81,7 @@ class Launchpad:
         """One of those that are not all answered yet was put off."""
 
     def start(self, attempt: Attempt) -> Launched:
-        """Have it started; the outcome comes later. Raises StartPostponedError and StartFailedError."""
+        """Have it started; the outcome comes later. Raises StartPostponedError."""
         connection = self._ready_connection()
         if len(connection.launched) >= connection.most:
             raise _start_error(OSError(errno.EMFILE, os.strerror(errno.EMFILE)), _WHAT[protocol.NO_PROCESS])
@@ -150,7 +150,8 @@ class Launchpad:
             try:
                 self._connection = Connection(self._loop, self._hears)
             except OSError as error:
-                raise _start_error(error, "the launcher could not be started") from error
+                # Whatever it is, tasks have no part in it: Python itself may be being replaced.
+                raise StartPostponedError(_described(error, "the launcher could not be started")) from error
         return self._connection
 
     def _dropped(self, launched: Launched) -> bool:
@@ -257,10 +258,14 @@ def _failure(kind: int, number: int, why: str, name: bytes) -> StartFailedError 
     return _start_error(OSError(number, why, os.fsdecode(name) if name else None), what)
 
 
-def _start_error(error: OSError, what: str) -> StartFailedError | StartPostponedError:
+def _described(error: OSError, what: str) -> str:
     named = error.filename
     where = f": {os.fsdecode(named)}" if isinstance(named, str | bytes | os.PathLike) else ""
-    text = f"{what}: {error.strerror or error}{where}"
+    return f"{what}: {error.strerror or error}{where}"
+
+
+def _start_error(error: OSError, what: str) -> StartFailedError | StartPostponedError:
+    text = _described(error, what)
     if error.errno in PASSING_ERRORS:
         return StartPostponedError(text)
     if error.errno == errno.E2BIG:
