@@ -1,6 +1,7 @@
 """The launcher is killed, and its guardian knows how everything ends: a real launcher, real tasks, a real kill -9."""
 
 import asyncio
+import ctypes
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from swarmd.gateways.contract import SwarmInfo
 from swarmd.gateways.local import connection, output_paths
 from swarmd.gateways.local.connection import PROGRAM
 from swarmd.gateways.local.launched import LOST_STATUS
+from swarmd.gateways.local.launcher.guardian import PR_SET_CHILD_SUBREAPER
 from swarmd.gateways.local.status_file import Started, read_status
 from tests.gateways.local.earlier_daemon import DURABLE, EarlierDaemon, next_daemon, same_batch
 from tests.gateways.recording import (
@@ -152,6 +154,28 @@ async def test_what_nobody_waits_for_is_seen_to_its_end_before_it_has_failed(tmp
         (tmp_path / "go").touch()
         await engine.record.ended(1)
         assert engine.record.end_of(1) == (TaskStatus.ERROR_RECOVERABLE, LOST_STATUS)
+
+
+@pytest.fixture
+def reaper():
+    """As process 1 of a container: what loses its parents is ours."""
+    prctl = ctypes.CDLL(None).prctl
+    assert prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    yield
+    assert prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0
+
+
+@pytest.mark.parametrize("swarm", [DURABLE, SwarmInfo(SWARM)], ids=["surviving", "in memory"])
+async def test_process_1_knows_the_codes_of_what_has_lost_launcher_and_guardian(tmp_path, reaper, swarm):
+    go = GO.format(tmp_path)
+    async with local_engine(tmp_path, cores=3, swarm=swarm) as engine:
+        await engine.queue(go + "exit 0", go + f"echo $$ > {tmp_path}/pid; exit 7", go + "kill -9 $$")
+        await engine.record.running(1, 2, 3)
+        kill_all(the_guardian(), the_launcher())
+        (tmp_path / "go").touch()
+        await engine.record.ended(1, 2, 3)
+        assert [engine.record.end_of(task_id) for task_id in (1, 2, 3)] == [DONE, code(7), KILLED]
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text())), "no zombie is left"
 
 
 async def test_a_launcher_that_has_lost_its_guardian_goes_on(tmp_path):

@@ -5,6 +5,7 @@ file, where the launcher that they have writes it before it reaps them. A proces
 its number, its start time and the boot are the same.
 """
 
+import os
 from pathlib import Path
 
 from swarmd.gateways.local.leader import Leader, pidfd_of
@@ -34,13 +35,25 @@ class Adopted(Leader):
 
     def reap(self) -> int | None:
         self.let_go()
+        own = self._own_code()
         status = None if self._status is None else read_status(self._status)
-        return status.exit_code if isinstance(status, Started) else None
+        return status.exit_code if isinstance(status, Started) and status.exit_code is not None else own
 
     def signal_group(self, number: int) -> None:
         # With no process of this number the group is still the same: a number is not given anew while a group has it.
         if _number_is_not_recycled(self._started):
             super().signal_group(number)
+
+    def _own_code(self) -> int | None:
+        """How it ended, if it has become our child: as process 1 of a container we get what has lost its parents."""
+        stat = stat_of(self.pid)
+        if stat is None or stat.parent != os.getpid() or stat.start_ticks != self._started.start_ticks:
+            return None
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            return None
+        return os.waitstatus_to_exitcode(status) if pid else None
 
     def _signal_leader(self, number: int) -> None:
         if not self.has_ended():
