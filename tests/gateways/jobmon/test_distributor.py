@@ -165,9 +165,9 @@ def test_a_distributor_that_dies_is_told_and_started_again(jobmon, home):
         os.kill(first, signal.SIGKILL)
         assert run.wait() == 0, run.said
         assert "Jobmon's distributor was ended by signal 9" in daemon.log
+        until(lambda: not marked(jobmon, workflow), "the distributor to end", WAIT_SECONDS)
     assert jobmon.run_status(workflow.run_id) == "D"
     assert set(jobmon.statuses(workflow).values()) == {"D"}
-    assert marked(jobmon, workflow) == []
 
 
 def test_one_that_died_while_no_daemon_was_there_is_followed_by_another(jobmon, home):
