@@ -248,9 +248,12 @@ def test_a_distributor_that_cannot_work_is_told_with_its_last_words(jobmon, home
     python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
     python.chmod(0o755)
     variables = environment(home, **settings(jobmon, distributor_python=str(python)))
-    with swarmd_run(variables, home, *named(jobmon, workflow)) as run:
+    with swarmd_run(variables, home, *named(jobmon, workflow), "--swarm-id", "s") as run:
         words = "Jobmon's distributor ended with exit code 1: no such plug-in: sequential; it is started again"
         until(lambda: words in run.said, f"{words}: {run.said}", WAIT_SECONDS)
+        explain = [sys.executable, "-m", "swarmd", "explain", "s", str(workflow.task_ids[0])]
+        told = subprocess.run(explain, env=variables, check=True, capture_output=True, text=True)
+        assert words in " ".join(told.stdout.split())
         assert jobmon.run_status(workflow.run_id) == "B"
 
 
