@@ -6,11 +6,12 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from swarmd.gateways.jobmon.distributor import MARK, Mark
+from swarmd.gateways.jobmon.distributor import MARK, Mark, end_all
 from swarmd.gateways.local.procfs import command_of
 from tests.daemon import is_running, running, until
 from tests.gateways.jobmon.real import Jobmon, Workflow
@@ -23,6 +24,14 @@ pytestmark = pytest.mark.timeout(600)
 
 EMPTY = "/nonexistent"
 """A PATH on which there is no Python."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(jobmon: Jobmon) -> Iterator[None]:
+    """What a test that failed has left is ended."""
+    yield
+    for (run_id,) in jobmon.rows("select id from workflow_run"):
+        end_all(Mark(jobmon.url, run_id), [])
 
 
 def distributors(jobmon: Jobmon, workflow: Workflow) -> list[int]:
