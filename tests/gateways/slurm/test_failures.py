@@ -235,6 +235,24 @@ async def test_a_node_that_drains_itself_gives_its_tasks_back(
         assert (tmp_path / "ran").read_text() == "ran\n" * 2
 
 
+async def test_what_somebody_ends_while_its_node_prepares_it_has_failed(
+    cluster_with_prolog: tuple[Cluster, Path], tmp_path: Path
+):
+    """It never started either, but nothing is wrong with its node: it is not queued again behind anybody's back."""
+    cluster, broken = cluster_with_prolog
+    go = broken.with_name("go")
+    broken.with_name("prolog").write_text(f"#!/bin/sh\nuntil [ -e {go} ]; do sleep 0.1; done\n")
+    async with slurm_engine(cluster, tmp_path) as engine:
+        await engine.queue("echo ran >>ran")
+        await engine.record.running(1)
+        job = engine.job_of(1)
+        cluster.call("scancel", job)
+        go.touch()
+        [(status, reason)] = await engine.ends(1)
+        assert (status, reason) == (E, f"Slurm's job {job} was cancelled by somebody else")
+        assert not (tmp_path / "ran").exists()
+
+
 async def test_what_had_ended_well_on_a_node_that_hangs_is_done(cluster: Cluster, tmp_path: Path):
     """A node that cannot end what is left of a job leaves it COMPLETING until somebody starts the node anew."""
     bin_directory = wrapped_programs(tmp_path / "bin", squeue='"$real" "$@" | sed s/COMPLETED/COMPLETING/')

@@ -6,6 +6,7 @@ that may still run, though Slurm says nothing of them, are followed by their sta
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.slurm import history
@@ -15,8 +16,8 @@ from swarmd.gateways.slurm.news import News
 from swarmd.gateways.slurm.options import SlurmOptions
 from swarmd.gateways.slurm.programs import Programs
 from swarmd.gateways.slurm.settling import Case, Outcome, ending_of, last_words_of_all, settle_all, with_pasts
-from swarmd.gateways.slurm.site import Site
-from swarmd.gateways.slurm.states import FINAL, stage_of
+from swarmd.gateways.slurm.site import Site, bad_ones
+from swarmd.gateways.slurm.states import FINAL, Stage, stage_of
 from swarmd.gateways.slurm.turns import Turns
 
 
@@ -50,7 +51,7 @@ class Conclusions:
         """Find out what became of attempts that are over at Slurm, and say it."""
         if not cases:
             return
-        known = await self._with_pasts(cases)
+        known = await self._with_nodes(await self._with_pasts(cases))
         outcomes = await self._programs.with_files(settle_all, known)
         turns = Turns()
         for case, outcome in zip(known, outcomes, strict=True):
@@ -69,6 +70,12 @@ class Conclusions:
             if outcome is not None and outcome.status is TaskStatus.DONE:
                 self.conclude(element, outcome.status)
         self.flush()
+
+    async def _with_nodes(self, cases: Sequence[Case]) -> Sequence[Case]:
+        """The cases, those of what was cancelled before it ran with whether its node is to blame."""
+        nodes = {case.node for case in cases if case.stage is Stage.CANCELLED and case.node and not case.exit_code}
+        bad = await bad_ones(self._programs, nodes) if nodes else ()
+        return [replace(case, has_bad_node=True) if case.node in bad else case for case in cases] if bad else cases
 
     async def _with_pasts(self, cases: Sequence[Case]) -> Sequence[Case]:
         """The cases, those that have left the queue with what Slurm's records say of them."""

@@ -6,8 +6,8 @@ One call lists everything; between two listings only the lines that differ are l
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-FIELDS = "JobArrayID:|,State:|,exit_code:|,Reason:|,Name:|,Comment:|,RestartCnt:|,NodeList:|"
-NO_NODES = ("(null)", "n/a", "N/A", "None assigned")
+FIELDS = "JobArrayID:|,State:|,exit_code:|,Reason:|,Name:|,Comment:|,RestartCnt:|,BatchHost:|"
+NO_NODE = ("(null)", "n/a", "N/A")
 LONGEST_NAMES = 100_000
 """Bytes of names that are given to squeue; with more it lists all jobs of the user."""
 
@@ -25,8 +25,8 @@ class Row:
     comment: str
     restarts: int
     """How often Slurm has put it back into the queue."""
-    nodes: str = ""
-    """Where it runs or ran, or was to be started; empty while it has no place."""
+    node: str = ""
+    """Where its script runs or ran, or was to be started; empty while it has no place."""
 
     @property
     def index(self) -> int:
@@ -91,8 +91,8 @@ def _row(key: str, line: str) -> Row | None:
     if len(parts) < 6:
         return None
     state, status, reason, name, comment, restarts = parts[:6]
-    nodes = parts[6] if len(parts) > 6 and parts[6] not in NO_NODES else ""
-    return Row(key, state, _number(status), reason, name, comment, _number(restarts), nodes)
+    node = parts[6] if len(parts) > 6 and parts[6] not in NO_NODE else ""
+    return Row(key, state, _number(status), reason, name, comment, _number(restarts), node)
 
 
 def rows_of(listing: Listing, names: Collection[str]) -> list[Row]:

@@ -35,8 +35,10 @@ class Case:
     """Slurm's state, and its reason where there is one."""
     exit_code: int | None = None
     """Below zero: the number of the signal."""
-    nodes: str = ""
+    node: str = ""
     """Where Slurm ran it, or meant to."""
+    has_bad_node: bool = False
+    """That node takes no jobs any more."""
     knows_array: bool = False
     """Slurm knows its array: an element of which it knows nothing then was cancelled before it started."""
 
@@ -92,9 +94,9 @@ def _decided(case: Case, status: Status) -> Outcome:
             return Outcome(TaskStatus.DONE)
         case Stage.OUT_OF_RESOURCES:
             return Outcome(TaskStatus.ADJUSTING_RESOURCES, _what_ran_out(case))
-        case Stage.CANCELLED if status.never and case.nodes and not case.exit_code:
-            # Nobody ended what ran there: its node could not start it, and drains itself (prolog).
-            return Outcome(TaskStatus.REGISTERED, f"Slurm could not start its job {element.name} on {case.nodes}")
+        case Stage.CANCELLED if status.never and case.has_bad_node:
+            # Nobody ended what ran there: its node could not start it, and was drained for that (prolog).
+            return Outcome(TaskStatus.REGISTERED, f"Slurm could not start its job {element.name} on {case.node}")
         case Stage.CANCELLED:
             return _failed(element, f"Slurm's job {element.name} was cancelled by somebody else")
         case Stage.LOST:

@@ -5,7 +5,7 @@ Asked once and kept for a while; what is not known yet is assumed to be as Slurm
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from swarmd.core.model import QueueLimits, TaskResources
@@ -21,6 +21,8 @@ PING_SECONDS = 5.0
 """How long the controller has to answer whoever asks whether it is there."""
 NO_CAP = 1 << 20
 """As large as the site's arrays may be."""
+BAD_STATES = ("drain", "down", "fail")
+"""How the names of states begin in which a node takes no jobs (sinfo(1), node state codes)."""
 QUESTIONS = (
     ("scontrol", "show", "config"),
     ("scontrol", "--oneliner", "show", "partition"),
@@ -122,6 +124,14 @@ class Site:
         if known.runtime_seconds is not None and runtime and 60 * limit_minutes(runtime) > known.runtime_seconds:
             return f"it asks for {limit_minutes(runtime)} minutes, and {place} allows {known.runtime_seconds / 60:g}"
         return ""
+
+
+async def bad_ones(programs: Programs, nodes: Collection[str]) -> frozenset[str]:
+    """Those of these nodes that are drained or down; none when Slurm does not say."""
+    wanted = f"--nodes={','.join(sorted(nodes))}"
+    answer = await programs.call("sinfo", "--noheader", "--Node", wanted, "--format=%N|%T")
+    states = (line.strip().partition("|") for line in answer.out.splitlines())
+    return frozenset(name for name, _, state in states if state.startswith(BAD_STATES))
 
 
 def read_facts(text: str) -> SiteFacts:

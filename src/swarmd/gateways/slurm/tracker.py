@@ -300,7 +300,7 @@ class Tracker:
         elif stage is Stage.DONE and row.wait_status == 0:
             self._conclusions.conclude(element, TaskStatus.DONE)
         elif stage in FINAL:
-            return Case(element, stage, _words(row), _exit_code(row.wait_status), row.nodes)
+            return Case(element, stage, _words(row), _exit_code(row.wait_status), row.node)
         return None
 
     def _waits(self, element: Element, row: Row) -> None:
