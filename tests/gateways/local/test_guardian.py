@@ -12,12 +12,12 @@ import psutil
 import pytest
 
 from swarmd.core.status import TaskStatus
-from swarmd.gateways.contract import SwarmInfo
-from swarmd.gateways.local import connection, output_paths
+from swarmd.gateways.contract import Found, SwarmInfo
+from swarmd.gateways.local import connection, output_paths, procfs
 from swarmd.gateways.local.connection import PROGRAM
 from swarmd.gateways.local.launched import LOST_STATUS
 from swarmd.gateways.local.launcher.guardian import PR_SET_CHILD_SUBREAPER
-from swarmd.gateways.local.status_file import Started, read_status
+from swarmd.gateways.local.status_file import Started, Unclear, read_status
 from tests.gateways.local.earlier_daemon import DURABLE, EarlierDaemon, next_daemon, same_batch
 from tests.gateways.recording import (
     SWARM,
@@ -192,7 +192,7 @@ async def test_tasks_in_memory_end_with_the_daemon_also_when_the_launcher_was_ki
     program = f"""
 import asyncio
 from pathlib import Path
-from swarmd.gateways.contract import SwarmInfo
+from swarmd.gateways.contract import Found, SwarmInfo
 from swarmd.gateways.local import LocalGateway
 from tests.gateways.recording import SWARM, Record, batch_of, the_launcher
 
@@ -287,6 +287,43 @@ async def test_what_had_no_program_yet_has_not_begun(tmp_path, monkeypatch, swar
         assert engine.record.end_of(1) == code(3)
     assert (tmp_path / "died").exists()
     assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+async def test_a_start_that_a_killed_launcher_had_not_begun_is_not_spent_where_another_was_waiting_for_it(
+    tmp_path, monkeypatch, earlier
+):
+    """A daemon was killed, then its launcher in the middle of a start; the next one had just been told: taken."""
+    seen: list[object] = []
+
+    def late(path: Path) -> object:
+        seen.append(read_status(path))
+        if len(seen) == 1:  # the guardian comes a moment later
+            path.write_text("not begun\n")
+        return seen[-1]
+
+    earlier.status().parent.mkdir(parents=True)
+    earlier.status().write_text(f"{0:010d} {0:020d} {procfs.boot_id()} {2**22 + 1}\n")
+    monkeypatch.setattr("swarmd.gateways.local.inheritance.read_status", late)
+    async with next_daemon(tmp_path) as engine:
+        await engine.run(f"echo ran >> {tmp_path}/ran; exit 3")
+        assert engine.record.end_of(1) == code(3)
+    assert isinstance(seen[0], Unclear)
+    assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+async def test_what_was_not_begun_is_not_when_it_must_not(tmp_path, earlier):
+    earlier.status().parent.mkdir(parents=True)
+    for task_id in (1, 2):
+        earlier.status(task_id).write_text("not begun\n")
+    async with next_daemon(tmp_path) as engine:
+        found = await engine.gateway.find_batch(batch_of(f"touch {tmp_path}/wrong"))
+        assert found.found is Found.NOT_QUEUED
+        await engine.gateway.resume([], [batch_of(f"touch {tmp_path}/wrong", first_id=2)])
+        await engine.run("true", first_id=3)
+        assert engine.record.ended_ids() == {3}
+        assert earlier.status(1).exists()
+        assert earlier.status(2).exists()
+    assert not (tmp_path / "wrong").exists()
 
 
 ONE_PLACE = f"""

@@ -7,8 +7,9 @@ import time
 import pytest
 
 from swarmd.core.status import TaskStatus
+from swarmd.gateways.local.launcher.files import NOT_BEGUN
 from swarmd.gateways.local.procfs import boot_id, seconds_since, stat_of
-from swarmd.gateways.local.status_file import Absent, Claimed, Started, Unclear, claim, read_status
+from swarmd.gateways.local.status_file import Absent, Claimed, Started, Unbegun, Unclear, claim, read_status
 from swarmd.gateways.output import status_path
 from tests.gateways.local.earlier_daemon import EarlierDaemon, next_daemon, same_batch
 
@@ -63,6 +64,13 @@ def test_a_claim_is_made_once(path):
     assert claim(path)
     assert read_status(path) == Claimed()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not claim(path)
+
+
+def test_a_start_that_was_cut_off_is_no_start_and_no_claim(path):
+    path.parent.mkdir(parents=True)
+    path.write_bytes(NOT_BEGUN)
+    assert read_status(path) == Unbegun()
     assert not claim(path)
 
 

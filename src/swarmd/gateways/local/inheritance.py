@@ -20,7 +20,7 @@ from swarmd.gateways.local.leader import signal_group
 from swarmd.gateways.local.machine import Machine
 from swarmd.gateways.local.procfs import boot_id, stat_of
 from swarmd.gateways.local.reasons import FORESTALLED, LAUNCHER_LOST, STATUS_GONE, STOPPED, VANISHED, verdict, with_tail
-from swarmd.gateways.local.status_file import Absent, Claimed, Started, Status, Unclear, claim, read_status
+from swarmd.gateways.local.status_file import Absent, Claimed, Started, Status, Unbegun, Unclear, claim, read_status
 
 log = logging.getLogger(__name__)
 
@@ -198,12 +198,29 @@ class _Search:
                 self.unstarted.append(attempt.spec.task_id)
             case Claimed():
                 self._inheritance.never_started(attempt, path, had_no_file=had_no_file)
+            case Unbegun():
+                self._unbegun(attempt, path)
             case Started():
                 self._inheritance.started(attempt, status, path)
             case Unclear() if self._may_say_more(status):
                 self.unclear.append(attempt)
             case Unclear():
                 self._inheritance.unclear(attempt, status.why, path)
+
+    def _unbegun(self, attempt: Attempt, path: Path) -> None:
+        """It may start anew, unless it must not: then the file keeps it from that as if it were claimed."""
+        attempt.was_running = False
+        if self._claiming:
+            self.unstarted.append(attempt.spec.task_id)
+        elif self._is_to_be_claimed(attempt):
+            self._inheritance.never_started(attempt, path, had_no_file=False)
+        else:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                self._inheritance.vanished(attempt, f"its status file {path} cannot be removed: {error.strerror}")
+            else:
+                self._inheritance.waits(attempt)
 
     def _may_say_more(self, status: Unclear) -> bool:
         return (

@@ -18,6 +18,8 @@ from swarmd.gateways.output import FILE_MODE, make_folder
 
 _CLAIM = b"never\n"
 """Nobody runs it, now or later."""
+_NOT_BEGUN = b"not begun\n"
+"""A launcher was killed when it was about to run it, and its guardian knows that it had not come to that."""
 _LONGEST = 256
 _STARTED = re.compile(rb"(\d{1,10}) (\d{1,20}) ([0-9a-f-]{36})(?: (\d{1,10}))?\n(?:(-?\d{1,3})\n|-?\d{0,3})")
 _PASSING_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
@@ -34,6 +36,11 @@ class Absent:
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """It never runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unbegun:
+    """It has not run, and does not as long as the file is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,7 @@ class Unclear:
     """It is we who lack something just now."""
 
 
-Status = Absent | Claimed | Started | Unclear
+Status = Absent | Claimed | Unbegun | Started | Unclear
 
 
 def read_status(path: Path) -> Status:
@@ -78,6 +85,8 @@ def read_status(path: Path) -> Status:
         return Unclear(why, is_passing=error.errno in _PASSING_ERRORS)
     if data == _CLAIM:
         return Claimed()
+    if data == _NOT_BEGUN:
+        return Unbegun()
     found = _STARTED.fullmatch(data)
     if found is None:
         return Unclear(f"its status file {path} cannot be understood")

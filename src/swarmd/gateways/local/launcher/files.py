@@ -5,6 +5,8 @@ import os
 import stat
 from contextlib import suppress
 
+NOT_BEGUN = b"not begun\n"
+"""What a status file says of an attempt that a launcher was about to start when it was killed."""
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 STATUS_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

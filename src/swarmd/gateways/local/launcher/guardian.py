@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 
 from .children import Child, Stat, stat_of
-from .files import first_line, mark_of, opened_again
+from .files import NOT_BEGUN, first_line, mark_of, opened_again, write_at
 from .ledger import Entry, Ledger
 from .protocol import BROKEN, KNOWN, READY, VERSION, framed
 from .starting import Launcher, ignore_signals, write_all
@@ -199,11 +199,12 @@ def _writes_to(pid: int, output: bytes) -> bool:
 
 
 def _unclaim(status: bytes, mark: bytes) -> None:
-    """Take the status file away, that another start may be the first."""
+    """Let the status file say so. Only a daemon may take it away: others could mistake that for what a task did."""
     line = first_line(0, 0, mark)
     descriptor = opened_again(status, line, mark)
     if descriptor >= 0:
-        is_untouched = os.pread(descriptor, len(line) + 1, 0) == line
+        with suppress(OSError):
+            if os.pread(descriptor, len(line) + 1, 0) == line:
+                write_at(descriptor, NOT_BEGUN, 0)
+                os.ftruncate(descriptor, len(NOT_BEGUN))
         os.close(descriptor)
-        if is_untouched:
-            os.unlink(status)  # noqa: PTH108
