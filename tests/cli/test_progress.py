@@ -51,6 +51,16 @@ def test_rate_and_time_left_come_from_the_last_seconds():
     assert view.seconds_left == pytest.approx(80)
 
 
+def test_nothing_is_promised_while_all_that_is_left_waits():
+    progress = Progress("study", 100.0)
+    progress.view(swarm_of(a=(10, 0, 8)), 101.0)
+    assert progress.view(swarm_of(a=(10, 8)), 103.0).seconds_left is not None
+    later = progress.view(swarm_of(a=(10, 8)), 110.0)
+    assert later.tasks_per_second > 0
+    assert later.seconds_left is None
+    assert progress.view(swarm_of(a=(10, 8, 1)), 111.0).seconds_left is not None
+
+
 def test_nothing_is_promised_before_anything_ended():
     view = Progress("study", 0.0).view(swarm_of(a=(10, 0, 2)), 5.0)
     assert (view.tasks_per_second, view.seconds_left) == (0, None)

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from swarmd._pb.swarm.v1 import state_pb2, swarm_pb2
 
 WINDOW_SECONDS = 15.0
+STILL_SECONDS = 5.0
+"""When so long nothing has ended and nothing runs, nobody knows how long it takes."""
 MOST_ARRAYS = 15
 
 
@@ -46,6 +48,7 @@ class View:
     hidden_arrays: int
     tasks_per_second: float
     seconds_left: float | None
+    """None while nobody can tell: nothing has ended lately, or nothing runs."""
     notice: str
     """What stands in the way, or what is being done; empty when all goes its way."""
 
@@ -57,6 +60,7 @@ class Progress:
         self._title = title
         self._started = started
         self._samples: deque[tuple[float, int]] = deque([(started, 0)])
+        self._ended_at = started
         self.notice = ""
         """Shown before what the daemon says; set while cancelling."""
         self.hint = ""
@@ -65,7 +69,10 @@ class Progress:
     def view(self, swarm: "swarm_pb2.Swarm", now: float) -> View:
         """How it stands now."""
         total = tally("all", swarm.task_counts)
+        if total.ended != self._samples[-1][1]:
+            self._ended_at = now
         rate = self._rate(total.ended, now)
+        goes_on = total.running or now - self._ended_at < STILL_SECONDS
         shown, hidden = most_active([tally(array.name, array.task_counts) for array in swarm.arrays])
         return View(
             title=self._title,
@@ -75,7 +82,7 @@ class Progress:
             arrays=shown,
             hidden_arrays=hidden,
             tasks_per_second=rate,
-            seconds_left=(total.total - total.ended) / rate if rate else None,
+            seconds_left=(total.total - total.ended) / rate if rate and goes_on else None,
             notice=self.notice or _notice(swarm) or self.hint,
         )
 
