@@ -412,6 +412,15 @@ async def test_a_batch_that_is_known_is_taken(tmp_path):
             assert engine.record.end_of(2) == DONE
 
 
+async def test_a_batch_whose_tasks_have_ended_was_taken(tmp_path):
+    async with local_engine(tmp_path) as engine:
+        batch = batch_of("true", "exit 3")
+        await engine.gateway.queue_batch(batch)
+        await engine.record.ended(1, 2)
+        found = await engine.gateway.find_batch(batch)
+        assert (found.found, list(found.refusals)) == (Found.QUEUED, [])
+
+
 async def test_nobody_knows_of_a_batch_of_an_unknown_swarm_or_when_closed(tmp_path):
     async with next_daemon(tmp_path) as engine:
         assert (await engine.gateway.find_batch(batch_of("true", swarm_id="other"))).found is Found.UNKNOWN

@@ -3,12 +3,13 @@
 import asyncio
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swarmd.core.batch import TaskSpec
+from swarmd.core.batch import Batch, TaskSpec
 from swarmd.gateways.contract import SwarmInfo
 from swarmd.gateways.local.machine import Shape
 from swarmd.gateways.output import OutputPaths, output_beginning, status_ending
@@ -23,6 +24,9 @@ AttemptKey = tuple[int, int]
 DAEMONS_OWN = (b"SWARMD_TOKEN", b"NOTIFY_SOCKET", b"WATCHDOG_", b"LISTEN_")
 """How the names of variables begin that are for the daemon alone: what lets callers in, and what systemd told it."""
 
+
+REMEMBERED_BATCHES = 1000
+"""Of each swarm: whoever asks after one does so soon."""
 
 _KEYS = itertools.count(1)
 
@@ -53,6 +57,8 @@ class LocalSwarm:
     is_removed: bool = False
     is_empty: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when it is removed and the last of its attempts is over."""
+    _taken: dict[str, Sequence[int]] = field(default_factory=dict)
+    """What was refused of the latest batches, by batch: a task that has ended is not among `attempts`."""
     key: int = field(default_factory=lambda: next(_KEYS))
     """What the launcher calls it."""
     beginning: str = field(init=False)
@@ -68,6 +74,17 @@ class LocalSwarm:
         """What is known of it now."""
         self.info, self.environment = info, environment
         self.status_ending = status_ending(info.token) if info.token else None
+
+    def note_taken(self, batch: Batch, refused: Sequence[int]) -> None:
+        """These of its tasks were refused, and all others taken, for when it is asked whether they were."""
+        self._taken[batch.batch_id] = refused
+        if len(self._taken) > REMEMBERED_BATCHES:
+            del self._taken[next(iter(self._taken))]
+
+    def not_taken(self, batch: Batch) -> Sequence[int]:
+        """Those tasks of a batch that never came here, where no status file tells."""
+        every: list[int] = batch.task_ids.tolist()
+        return self._taken.get(batch.batch_id, every)
 
     @property
     def survives(self) -> bool:

@@ -34,7 +34,7 @@ from swarmd.gateways.local.launching import Launchpad, Outcomes, StartFailedErro
 from swarmd.gateways.local.leader import Leader
 from swarmd.gateways.local.machine import Machine, Shape
 from swarmd.gateways.local.news import News
-from swarmd.gateways.local.reasons import STOPPED, start_failure, verdict
+from swarmd.gateways.local.reasons import NUL_CHARACTER, STOPPED, start_failure, verdict
 from swarmd.gateways.local.waiting import WaitingLines
 from swarmd.gateways.output import folder_name, make_folder
 
@@ -178,8 +178,8 @@ class LocalGateway(ServerGateway):
                 refused.append(attempt.spec.task_id)
             elif attempt.key not in swarm.attempts:
                 self._wait(attempt)
-        why = "its command contains a NUL character"
-        return QueueOutcome([Refusal(refused, why, permanent=True)]) if refused else None
+        swarm.note_taken(batch, refused)
+        return QueueOutcome([Refusal(refused, NUL_CHARACTER, permanent=True)]) if refused else None
 
     async def resume(self, batches: Sequence[Batch], cancelled: Sequence[Batch] = ()) -> None:
         searches = []
@@ -328,12 +328,11 @@ class LocalGateway(ServerGateway):
 
     # -- what an earlier daemon had ---------------------------------------------------------------------------------
 
-    async def _missing(self, swarm: LocalSwarm, batch: Batch) -> list[int]:
+    async def _missing(self, swarm: LocalSwarm, batch: Batch) -> Sequence[int]:
         """Those of its tasks that never started, and never will."""
         if swarm.survives:
             return await asyncio.shield(self._search(swarm, self._arrivals.inherited(swarm, [batch]), claiming=True))
-        keys = zip(batch.task_ids.tolist(), batch.attempts.tolist(), strict=True)
-        return [key[0] for key in keys if key not in swarm.attempts]
+        return swarm.not_taken(batch)
 
     def _search(
         self, swarm: LocalSwarm, attempts: Iterable[Attempt], *, claiming: bool = False

@@ -14,6 +14,7 @@ from swarmd.gateways.output import harmless, tail
 SHELL_SIGNALS = 128
 """A shell adds it to the number of the signal that ended a program."""
 
+NUL_CHARACTER = "its command contains a NUL character"
 STOPPED = "the daemon was stopped"
 VANISHED = "it vanished while no daemon was there: its process is gone and left no exit status"
 STATUS_GONE = "it vanished while no daemon was there: it had started, and its status file is gone"
