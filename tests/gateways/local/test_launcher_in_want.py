@@ -34,6 +34,13 @@ def limited(which: int, most: int) -> dict[str, Any]:
     return {"preexec_fn": lambda: resource.setrlimit(which, (most, resource.getrlimit(which)[1]))}
 
 
+@pytest.fixture
+def earlier(tmp_path):
+    earlier = EarlierDaemon(tmp_path)
+    yield earlier
+    earlier.end_all()
+
+
 # -- no room on the disk -----------------------------------------------------------------------------------------------
 
 
@@ -91,8 +98,7 @@ def test_an_exit_code_waits_for_room_and_so_does_who_looks_for_it(tmp_path, room
         assert alone.exit_code(1) == 3
 
 
-async def test_a_daemon_goes_on_although_an_exit_code_cannot_be_written(tmp_path):
-    earlier = EarlierDaemon(tmp_path)
+async def test_a_daemon_goes_on_although_an_exit_code_cannot_be_written(tmp_path, earlier):
     async with next_daemon(tmp_path, cores=1) as engine:
         await engine.run("true")
         launcher = the_launcher().pid
@@ -166,8 +172,8 @@ asyncio.run(main())
 """
 
 
-async def test_more_tasks_than_descriptors_are_taken_up_and_none_counts_as_failed(tmp_path):
-    earlier, tasks, most = EarlierDaemon(tmp_path), 60, 40
+async def test_more_tasks_than_descriptors_are_taken_up_and_none_counts_as_failed(tmp_path, earlier):
+    tasks, most = 60, 40
     (tmp_path / "ready").touch()
     command = f"until [ -e {tmp_path}/go ]; do sleep 0.1; done; exit 3"
     await earlier.leave(*[command] * tasks, cores=tasks)
@@ -211,8 +217,7 @@ async def test_a_machine_that_has_no_room_is_not_asked_for_it_all_the_time(tmp_p
         assert {engine.record.end_of(task_id)[1] for task_id in range(1, tasks + 1)} == {"exit code 3"}
 
 
-async def test_attempts_are_looked_for_although_no_thread_can_be_started(tmp_path, monkeypatch):
-    earlier = EarlierDaemon(tmp_path)
+async def test_attempts_are_looked_for_although_no_thread_can_be_started(tmp_path, earlier, monkeypatch):
     await earlier.leave("exit 3")
     await earlier.over()
 
@@ -231,9 +236,8 @@ async def test_attempts_are_looked_for_although_no_thread_can_be_started(tmp_pat
 # -- processes that cannot be seen -------------------------------------------------------------------------------------
 
 
-async def test_a_process_that_proc_hides_is_waited_for(tmp_path, monkeypatch):
+async def test_a_process_that_proc_hides_is_waited_for(tmp_path, earlier, monkeypatch):
     """As a command of another user where /proc is mounted with hidepid: it was hidden when it started, and is."""
-    earlier = EarlierDaemon(tmp_path)
     go = f"until [ -e {tmp_path}/go ]; do sleep 0.02; done; exit 3"
     await earlier.leave(go)
     started = earlier.started()
@@ -256,8 +260,7 @@ async def test_a_process_that_proc_hides_is_waited_for(tmp_path, monkeypatch):
         assert engine.record.end_of(1) == (TaskStatus.ERROR_RECOVERABLE, "exit code 3")
 
 
-async def test_a_process_that_was_hidden_when_it_started_is_known_by_its_parent(tmp_path):
-    earlier = EarlierDaemon(tmp_path)
+async def test_a_process_that_was_hidden_when_it_started_is_known_by_its_parent(tmp_path, earlier):
     await earlier.leave("sleep 100")
     started = earlier.started()
     assert is_running(Started(started.pid, 0, boot_id(), None, started.launcher))

@@ -300,10 +300,11 @@ async def test_a_task_that_ran_and_lost_its_status_file_does_not_run_again(tmp_p
 
 
 @pytest.mark.parametrize("lost", ["its status file", "everything"])
-async def test_a_task_that_runs_and_lost_its_status_file_is_found_and_waited_for(tmp_path, earlier, lost):
+async def test_a_task_that_runs_and_lost_its_status_file_is_found_and_waited_for(tmp_path, earlier, lost, request):
     command = WAITS_FOR_GO.format(tmp_path)
     await earlier.leave(command)
     started = earlier.started()
+    request.addfinalizer((tmp_path / "go").touch)
     if lost == "everything":
         shutil.rmtree(earlier.logs)
     else:
