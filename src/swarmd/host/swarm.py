@@ -12,7 +12,7 @@ from pathlib import Path
 
 from swarmd.core.change import Change
 from swarmd.core.columns import parts_of
-from swarmd.core.errors import FailedPreconditionError, LimitExceededError, SwarmdError
+from swarmd.core.errors import FailedPreconditionError, LimitExceededError
 from swarmd.core.events import (
     BatchConcluded,
     BatchDoubted,
@@ -37,6 +37,7 @@ from swarmd.core.update import StateUpdate, TaskStatuses
 from swarmd.gateways.contract import ServerGateway
 from swarmd.host.autopilot import Autopilot
 from swarmd.host.book import HandingOutBook, JournaledBook
+from swarmd.host.complaints import Complaints
 from swarmd.host.engine import EngineSide
 from swarmd.host.feed import DELETED, DRAINING, MAX_BEHIND_BYTES, Closing, Feed
 from swarmd.host.requests import RequestLog, to_its_end
@@ -121,6 +122,7 @@ class HostedSwarm:
         self._waiting: set[asyncio.Future[None]] = set()
         self._draining = False
         self._autopilot = Autopilot(self)
+        self._complaints = Complaints(self.swarm_id)
 
     def _made_scheduler(self) -> Scheduler:
         swarm, journal, in_flight = self.swarm, self.journal, self.limits.max_in_flight
@@ -207,10 +209,8 @@ class HostedSwarm:
         """
         try:
             return self._submit(self.swarm.check(Updated(update)), must=True)
-        except SwarmdError as error:
-            log.warning("news from the gateway was refused", swarm=self.swarm_id, error=error.message)
-        except Exception:
-            log.exception("news from the gateway was refused: it holds what is no news", swarm=self.swarm_id)
+        except Exception as error:  # noqa: BLE001 - it is in the log
+            self._complaints.refused(error)
         return None
 
     def _note(self, event: Event) -> "asyncio.Future[Change]":
