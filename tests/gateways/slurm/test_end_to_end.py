@@ -110,6 +110,29 @@ def test_a_daemon_that_is_killed_loses_nothing_and_runs_nothing_twice(home: Path
     assert runs(home, "last") == [1]
 
 
+def test_a_swarm_that_is_deleted_while_slurm_is_frozen_is_ended_by_the_next_daemon(home: Path, cluster: Cluster):
+    flow = f"name: long\narrays:\n  all: {{count: 3, command: 'echo >>{home}/ran/a; sleep 300'}}\n"
+    (home / "long.yaml").write_text(flow)
+    command = [sys.executable, "-m", "swarmd", "run", "long.yaml", "--gateway", "slurm", "--swarm-id", "e2e", "--keep"]
+    with running(home=home) as daemon:
+        environment = {**os.environ, **daemon.environment}
+        with subprocess.Popen(
+            command, env=environment, cwd=home, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        ) as client:
+            until(lambda: runs(home, "a") == [3], "tasks that run", 60)
+            client.kill()
+        with cluster.frozen():
+            answer = swarmd(home, daemon.environment, "delete", "--force", "e2e")
+            assert answer.code == 0, answer.err + answer.out
+            (left,) = (home / "state").rglob("slurm/*.left")
+            daemon.signal(signal.SIGKILL)
+            daemon.wait()
+    with running(home=home) as daemon:
+        until(lambda: not left.exists(), "the end of what was left", 90)
+        assert cluster.call("squeue", "-h", "-t", "PENDING,RUNNING") == ""
+        assert daemon.stop() == 0
+
+
 def outcome(home: Path, environment: dict[str, str]) -> str:
     answer = swarmd(home, environment, "status", "e2e", "--json")
     return str(answer.json.get("outcome", "")) if answer.code == 0 else ""

@@ -9,8 +9,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
-import secrets
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from swarmd.core.errors import StorageError
+from swarmd.gateways.left import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -202,25 +201,3 @@ def _try_to_write(path: Path, address: str, kept: Kept) -> OSError | None:
     except OSError as error:
         return error
     return None
-
-
-def write_whole(path: Path, text: str) -> None:
-    """The whole of it or nothing, also when the power goes. Raises OSError."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = path.with_name(f".{secrets.token_hex(8)}")
-    try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        new.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            new.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

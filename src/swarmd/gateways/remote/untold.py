@@ -15,7 +15,7 @@ from pathlib import Path
 
 from swarmd.core.errors import InvalidInputError
 from swarmd.gateways.catalogue import LEFT
-from swarmd.gateways.remote.bookmark import write_whole
+from swarmd.gateways.left import write_whole
 from swarmd.gateways.remote.calls import EngineCalls
 from swarmd.gateways.remote.cancelling import GIVE_UP_SECONDS, Cancels, Key
 from swarmd.gateways.remote.options import EngineOptions, RemoteConfig, engine_options

@@ -21,6 +21,7 @@ def made(context: GatewayContext) -> "SlurmGateway":
     from swarmd.gateways.slurm.options import SlurmOptions
 
     options = context.read(SlurmOptions)
+    left = context.state_directory / "slurm"
     if options.directory is None:
-        return SlurmGateway(options, batches=context.state_directory / "slurm", output=context.log_directory)
-    return SlurmGateway(options, batches=options.directory / "batches", output=options.directory / "logs")
+        return SlurmGateway(options, batches=left, output=context.log_directory, left=left)
+    return SlurmGateway(options, batches=options.directory / "batches", output=options.directory / "logs", left=left)

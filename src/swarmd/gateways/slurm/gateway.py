@@ -9,10 +9,12 @@ import logging
 import re
 import secrets
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 
 from swarmd.core.batch import Batch
 from swarmd.core.errors import InvalidInputError
+from swarmd.core.status import TaskStatus
 from swarmd.core.update import StateUpdate
 from swarmd.gateways.contract import (
     BatchRefusedError,
@@ -25,14 +27,16 @@ from swarmd.gateways.contract import (
     ServerGateway,
     SwarmInfo,
 )
+from swarmd.gateways.left import LeftFiles
 from swarmd.gateways.output import folder_name
+from swarmd.gateways.slurm.abandoned import Abandoned, Abandonment
 from swarmd.gateways.slurm.attempts import Element, SlurmBatch, SlurmSwarm
 from swarmd.gateways.slurm.concluding import Conclusions
 from swarmd.gateways.slurm.finding import Finding
 from swarmd.gateways.slurm.news import News
 from swarmd.gateways.slurm.options import SlurmOptions, SwarmChoices
 from swarmd.gateways.slurm.programs import Programs
-from swarmd.gateways.slurm.resuming import Resuming
+from swarmd.gateways.slurm.resuming import Resuming, list_batches
 from swarmd.gateways.slurm.site import Site
 from swarmd.gateways.slurm.spool import Spool
 from swarmd.gateways.slurm.submitting import UNUSABLE, Submitting
@@ -43,7 +47,9 @@ log = logging.getLogger(__name__)
 KEPT_SECONDS = 60.0
 """How long the files of a batch stay when it is over: what was said of it may not be written down yet."""
 LAST_CANCEL_SECONDS = 15.0
-"""How long jobs of swarms that nobody will know any more are ended for."""
+"""How long `close` waits for Slurm to hear that jobs of swarms in memory are to end."""
+REMOVE_PATIENCE_SECONDS, NO_PATIENCE_SECONDS = 10.0, 0.5
+"""How long that is waited for of a deleted swarm, and while it is known that Slurm does not answer."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -56,8 +62,11 @@ class SlurmGateway(ServerGateway):
     name = "slurm"
     capabilities = Capabilities(can_find=True, can_cancel=True)
 
-    def __init__(self, options: SlurmOptions, *, batches: Path, output: Path) -> None:
-        """`batches` and `output`: folders that the compute nodes see, too."""
+    def __init__(self, options: SlurmOptions, *, batches: Path, output: Path, left: Path | None = None) -> None:
+        """`batches` and `output`: folders that the compute nodes see, too.
+
+        `left`: for what is to be ended of swarms that are gone; None: where the batches are.
+        """
         self._options = options
         self._output = output
         self._programs = Programs(options.bin_directory, options.conf, options.command_timeout)
@@ -69,7 +78,10 @@ class SlurmGateway(ServerGateway):
         self._submitting = Submitting(*parts, self._spool, self._site, options)
         self._finding = Finding(*parts, options.find_patience)
         self._resuming = Resuming(*parts, self._spool, self._finding)
+        self._abandonment = Abandonment(self._programs, LeftFiles(left or batches), options.find_patience)
         self._swarms: dict[str, SlurmSwarm] = {}
+        self._not_taken_up: set[str] = set()
+        """Those of an earlier daemon whose files could not be read yet."""
         self._background: set[asyncio.Task[None]] = set()
         self._is_open = False
 
@@ -92,6 +104,7 @@ class SlurmGateway(ServerGateway):
         self._site.limits_changed = self._tell_limits_to_all
         self._tracker.start()
         self._is_open = True
+        await self._abandonment.start()
 
     async def close(self) -> None:
         """End. Jobs of swarms that live in memory are ended, as nobody will know of them; all others go on."""
@@ -99,14 +112,12 @@ class SlurmGateway(ServerGateway):
             return
         self._is_open = False
         self._conclusions.news = None
-        doomed = [each for swarm in self._swarms.values() if not swarm.survives for each in swarm.elements.values()]
-        if not all(each.job_id for each in doomed):
-            await self._submitting.until_over(LAST_CANCEL_SECONDS)
-        await self._end_within(doomed, LAST_CANCEL_SECONDS)
+        await self._end_those_in_memory()
         for task in self._background:
             task.cancel()
         if self._background:
             await asyncio.wait(self._background)
+        await self._abandonment.close()
         await self._tracker.close()
         self._programs.close()
         await self._submitting.close()
@@ -141,13 +152,19 @@ class SlurmGateway(ServerGateway):
         return element.standing if element else ""
 
     async def remove_swarm(self, swarm_id: str) -> None:
+        """Its jobs are ended. Returns when Slurm has heard it, or will hear it though we end."""
         swarm = self._swarms.pop(swarm_id, None)
         if swarm is None:
             return
         swarm.is_removed = True
-        await self._end_within(list(swarm.elements.values()), LAST_CANCEL_SECONDS)
-        if not self._options.keep_files:
-            await self._programs.with_files(self._spool.remove_swarm, swarm_id)
+        left = await self._abandoned(swarm)
+        going_on = [] if left is None else left.batches
+        abandon = partial(self._spool.abandon, swarm_id, going_on, keep_files=self._options.keep_files)
+        await self._programs.with_files(abandon)
+        if left is not None:
+            patience = NO_PATIENCE_SECONDS if self._tracker.trouble else REMOVE_PATIENCE_SECONDS
+            await self._end_within(list(swarm.elements.values()), patience)
+            self._abandonment.end(left)
 
     async def queue_batch(self, batch: Batch) -> QueueOutcome | None:
         """Submit it as a job array, or as several where the site asks for it."""
@@ -158,7 +175,9 @@ class SlurmGateway(ServerGateway):
             swarm = self._swarm(swarm_id)
             given = [batch for batch in batches if batch.swarm_id == swarm_id]
             ended = [batch for batch in cancelled if batch.swarm_id == swarm_id]
+            self._not_taken_up.add(swarm_id)
             lost = await self._resuming.resume(swarm, given, ended)
+            self._not_taken_up.discard(swarm_id)
             for known in lost:
                 self._in_background(self._resuming.find_lost(known))
 
@@ -202,19 +221,59 @@ class SlurmGateway(ServerGateway):
         self._tracker.look_soon()
         await self._tracker.ender.told(elements)
 
-    async def _end_within(self, elements: list[Element], seconds: float) -> None:
-        """End these as far as it can be done in this time."""
-        if elements:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._end(elements)
-            except TimeoutError:
-                log.warning("%d jobs could not be ended: Slurm does not answer", len(elements))
+    async def _end_within(self, elements: list[Element], seconds: float) -> bool:
+        """End these as far as it can be done in this time; whether Slurm has heard of all."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._end(elements)
+        except TimeoutError:
+            log.warning("%d jobs run on until Slurm answers, which does not hear what to end", len(elements))
+            return False
+        return all(element.job_id for element in elements)
+
+    async def _abandoned(self, swarm: SlurmSwarm) -> Abandoned | None:
+        """What is to be ended of a swarm of which nobody will know any more; on disk from now on. None: nothing."""
+        names = {element.batch.batch_id for element in swarm.elements.values()}
+        if swarm.swarm_id in self._not_taken_up:
+            names |= await self._programs.with_files(self._named_by_files, swarm.swarm_id)
+        self._not_taken_up.discard(swarm.swarm_id)
+        names.discard("")
+        if not names:
+            return None
+        left = await self._abandonment.keep(swarm.swarm_id, names)
+        left.is_busy = lambda: any(batch.is_submitting for batch in swarm.batches.values())
+        left.over = partial(self._let_go, swarm)
+        return left
+
+    def _named_by_files(self, swarm_id: str) -> set[str]:
+        try:
+            return {manifest.batch_id for manifest in list_batches(self._spool, swarm_id)}
+        except OSError as error:
+            log.warning("which jobs of the deleted swarm %s are to be ended cannot be read: %s", swarm_id, error)
+            return set()
+
+    def _let_go(self, swarm: SlurmSwarm) -> None:
+        """Slurm has nothing of it any more."""
+        for element in list(swarm.elements.values()):
+            element.silent = True
+            self._conclusions.conclude(element, TaskStatus.REGISTERED)
+
+    async def _end_those_in_memory(self) -> None:
+        """Nobody will know of them, but the next daemon of those that Slurm has not heard of."""
+        doomed = [swarm for swarm in self._swarms.values() if not swarm.survives and swarm.elements]
+        elements = [element for swarm in doomed for element in swarm.elements.values()]
+        if not elements:
+            return
+        left = [await self._abandoned(swarm) for swarm in doomed]
+        if not all(element.job_id for element in elements):
+            await self._submitting.until_over(LAST_CANCEL_SECONDS)
+        if await self._end_within(elements, LAST_CANCEL_SECONDS):
+            await asyncio.gather(*(self._abandonment.forget(each) for each in left if each is not None))
 
     def _over(self, batch: SlurmBatch) -> None:
         batch.swarm.batches.pop(batch.batch_id, None)
         self._tracker.seek_no_more(batch)
-        if self._is_open and not self._options.keep_files:
+        if self._is_open and not self._options.keep_files and not batch.swarm.is_removed:
             self._in_background(self._remove_later(batch))
 
     async def _remove_later(self, batch: SlurmBatch) -> None:

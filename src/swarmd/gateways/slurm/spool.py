@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from swarmd.gateways.output import FILE_MODE, folder_name, make_folder
 from swarmd.gateways.slurm.script import BLOCK_BYTES, RECORD_BYTES, quoted, quoted_bytes
 
 _ENVIRONMENT, _TASKS, _MANIFEST, _JOBS = "environment", "tasks", "manifest", "jobs"
+_TASKS_OF_THE_GONE = "tasks.deleted"
+"""The name of a batch's tasks, where they are kept, when its swarm was deleted."""
 NOT_THE_SWARMS = ("SLURM_", "SBATCH_")
 """Variables of these beginnings are the job's own: those of a job that the client runs in would mislead its tasks."""
 THE_SHELLS = frozenset(
@@ -156,6 +158,17 @@ class Spool:
 
     def remove_swarm(self, swarm_id: str) -> None:
         shutil.rmtree(self.folder / folder_name(swarm_id), ignore_errors=True)
+
+    def abandon(self, swarm_id: str, going_on: Iterable[str], *, keep_files: bool) -> None:
+        """The swarm is gone: a job of the batches that go on runs nothing from now on, also where files are kept."""
+        with self._tidying:
+            if not keep_files:
+                self.remove_swarm(swarm_id)
+                return
+            for batch_id in going_on:
+                path = self.tasks_file(swarm_id, batch_id)
+                with contextlib.suppress(OSError):
+                    path.replace(path.with_name(_TASKS_OF_THE_GONE))
 
 
 def _tasks(specs: Sequence[TaskSpec]) -> Iterator[bytes]:

@@ -28,6 +28,7 @@ from swarmd.gateways.trace import TRACEPARENT
 
 log = logging.getLogger(__name__)
 
+DELETED = "its swarm was deleted"
 UNUSABLE = "its command or name contains a NUL character"
 FIXED_OPTIONS = (
     "--parsable",
@@ -86,6 +87,8 @@ class Submitting:
         async with self._one_at_a_time:
             await asyncio.sleep(0)  # several batches come at once: others have their turn between them
             specs, refusals = _usable(batch)
+            if swarm.is_removed:
+                raise BatchRefusedError(DELETED)
             if not specs:
                 return QueueOutcome(refusals)
             known = batch_record(swarm, batch, specs)
@@ -122,10 +125,13 @@ class Submitting:
     async def _prepare(self, known: SlurmBatch, specs: Sequence[TaskSpec]) -> Path:
         """Everything that the elements need. Gives the file with their environment."""
         try:
-            return await self._programs.with_files(self._write, known, specs)
+            environment = await self._programs.with_files(self._write, known, specs)
         except OSError as error:
             self._drop_rest(known)
             raise BatchRefusedError(f"the files of the batch cannot be written: {error}") from error
+        if known.swarm.is_removed:
+            await self._programs.with_files(self._spool.remove_batch, known.swarm.swarm_id, known.batch_id)
+        return environment
 
     def _write(self, known: SlurmBatch, specs: Sequence[TaskSpec]) -> Path:
         swarm = known.swarm
@@ -141,6 +147,9 @@ class Submitting:
         """Array after array until all is submitted, or Slurm takes no more."""
         first = 0
         while first < len(known.elements):
+            if known.swarm.is_removed:
+                self._drop_rest(known)
+                raise BatchRefusedError(DELETED)
             count = min(len(known.elements) - first, self._site.largest_array)
             script = batch_script(self._places(known, environment, first))
             array = _array_option(count, batch.array_limit)

@@ -7,7 +7,6 @@ things change and rare when nothing does.
 import asyncio
 import logging
 import os
-import pwd
 import time
 from collections.abc import Mapping
 from itertools import chain
@@ -25,6 +24,7 @@ from swarmd.gateways.slurm.site import Site
 from swarmd.gateways.slurm.spool import ArrayJob
 from swarmd.gateways.slurm.states import FINAL, HOPELESS, Stage, is_held_after_failed_launch, stage_of
 from swarmd.gateways.slurm.turns import Turns
+from swarmd.gateways.slurm.user import user_name
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ class Tracker:
     async def _look(self) -> bool:
         """Look once. Returns whether Slurm answered."""
         if not self._user:
-            self._user = await asyncio.to_thread(_user)  # a directory of users far away may be asked
+            self._user = await asyncio.to_thread(user_name)
         new, self._new = self._new, set()
         answer = await self._programs.call("squeue", *list_arguments(self._user, self._names()))
         if not answer.is_good:
@@ -372,10 +372,3 @@ def _exit_code(wait_status: int) -> int | None:
         return os.waitstatus_to_exitcode(wait_status)
     except ValueError:
         return None
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
