@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -49,11 +50,13 @@ async def fake():
 class Driven:
     """A gateway with one swarm, driven by a test."""
 
-    def __init__(self, url: str, run_id: int, workflow_id: int, record: Record, **options: object) -> None:
+    def __init__(
+        self, url: str, run_id: int, workflow_id: int, record: Record, folder: Path, **options: object
+    ) -> None:
         extra: dict[str, str] = {
             name: str(options.pop(name)) for name in ("route_prefix", "client_version") if name in options
         }
-        self.gateway = JobmonGateway(JobmonSettings.model_validate({**QUICK, **options}))
+        self.gateway = JobmonGateway(JobmonSettings.model_validate({**QUICK, **options}), folder)
         self.record = record
         self.info = SwarmInfo(
             SWARM,
@@ -79,15 +82,15 @@ class Driven:
 
 
 @pytest_asyncio.fixture
-async def drive():
+async def drive(tmp_path):
     """Makes gateways for runs, started, and closes them at the end."""
     made: list[Driven] = []
 
     async def begin(url: str, run: int | Workflow = 1, workflow: int = 1, **options: object) -> Driven:
         if isinstance(run, Workflow):
-            driven = Driven(url, run.run_id, run.workflow_id, Record(), **options)
+            driven = Driven(url, run.run_id, run.workflow_id, Record(), tmp_path / "jobmon", **options)
         else:
-            driven = Driven(url, run, workflow, Record(), **options)
+            driven = Driven(url, run, workflow, Record(), tmp_path / "jobmon", **options)
         made.append(driven)
         await driven.start()
         return driven

@@ -141,10 +141,12 @@ async def test_it_is_known_by_its_server_and_run(left_over):
     distributor.ask_to_end()
 
 
-async def test_a_swarm_that_goes_before_its_run_could_be_taken_up_takes_the_distributor_along(left_over, monkeypatch):
+async def test_a_swarm_that_goes_before_its_run_could_be_taken_up_takes_the_distributor_along(
+    left_over, monkeypatch, tmp_path
+):
     monkeypatch.setattr("swarmd.gateways.jobmon.session.PATIENCE_SECONDS", 0.1)
     await found(Mark(SERVER, RUN))
-    gateway = JobmonGateway()
+    gateway = JobmonGateway(folder=tmp_path)
     await gateway.start(lambda swarm_id, update: None)
     options = {"server": SERVER, "workflow_run_id": str(RUN), "workflow_id": "1", "distributor_cluster": "sequential"}
     with pytest.raises(UnavailableError):
@@ -154,6 +156,7 @@ async def test_a_swarm_that_goes_before_its_run_could_be_taken_up_takes_the_dist
     await gateway.remove_swarm(SWARM)
     async with asyncio.timeout(30):
         assert await ended == -signal.SIGTERM
+    assert len(list(tmp_path.glob("*.left"))) == 1, "and the run is stopped when its server answers"
     await gateway.close()
 
 

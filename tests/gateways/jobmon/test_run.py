@@ -108,9 +108,9 @@ async def test_a_workflow_is_not_driven_by_two_swarms(fake, drive):
 
 
 @pytest.mark.parametrize("end", ["remove_swarm", "close"])
-async def test_a_swarm_that_goes_while_its_run_is_taken_up_leaves_nothing_behind(fake, end):
+async def test_a_swarm_that_goes_while_its_run_is_taken_up_leaves_nothing_behind(fake, end, tmp_path):
     """A daemon that comes back may wait long for the server; the swarm can be deleted meanwhile."""
-    fake.add_run(1, 1, [1])
+    run = fake.add_run(1, 1, [1]) and fake.runs[1]
     held, go_on = asyncio.Event(), asyncio.Event()
 
     async def hold(path, body):
@@ -119,7 +119,7 @@ async def test_a_swarm_that_goes_while_its_run_is_taken_up_leaves_nothing_behind
             await go_on.wait()
 
     fake.before = hold
-    gateway, record = JobmonGateway(JobmonSettings(heartbeat_seconds=0.05)), Record()
+    gateway, record = JobmonGateway(JobmonSettings(heartbeat_seconds=0.05), tmp_path), Record()
     await gateway.start(record.report)
     info = SwarmInfo(SWARM, options={"server": fake.url, "workflow_run_id": "1", "workflow_id": "1"})
     adding = asyncio.ensure_future(gateway.add_swarm(info))
@@ -128,6 +128,9 @@ async def test_a_swarm_that_goes_while_its_run_is_taken_up_leaves_nothing_behind
     go_on.set()
     with pytest.raises(RuntimeError, match="was removed while its run was taken up"):
         await adding
+    if end == "remove_swarm":
+        await eventually(lambda: run.status == "S")
+        await eventually(lambda: not list(tmp_path.iterdir()))
     made = len(fake.calls)
     await asyncio.sleep(0.5)
     assert len(fake.calls) == made

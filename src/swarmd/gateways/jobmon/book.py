@@ -120,6 +120,10 @@ class TaskBook:
         """Whether the server has, or may have, anything of the swarm."""
         return bool(self.entries)
 
+    def to_end(self) -> list[int]:
+        """The tasks that the server may have of the swarm, cancelled ones among them."""
+        return sorted(self.entries.keys() | self._cancelled)
+
     def calls(self) -> int:
         """Of how many attempts it is not known yet whether the server has them."""
         return sum(entry.phase is Phase.CALLED for entry in self.entries.values())

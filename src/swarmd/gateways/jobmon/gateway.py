@@ -1,14 +1,16 @@
 """JobmonGateway: swarms whose tasks Jobmon's server keeps and its distributor runs, each with a session of its own."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from swarmd.core.batch import Batch
 from swarmd.core.errors import InvalidInputError, UnavailableError
 from swarmd.core.update import StateUpdate
+from swarmd.gateways.catalogue import LEFT
 from swarmd.gateways.contract import (
     BatchRefusedError,
     Capabilities,
@@ -20,9 +22,13 @@ from swarmd.gateways.contract import (
     SwarmInfo,
 )
 from swarmd.gateways.jobmon.settings import FIELD, JobmonSettings, RunOptions, missing, read_options
+from swarmd.gateways.left import LeftFiles
 
 if TYPE_CHECKING:
+    from swarmd.gateways.jobmon.abandoned import AbandonedRun, Abandonment
     from swarmd.gateways.jobmon.session import JobmonSession
+
+MOST_AWAY = 10_000
 
 
 class JobmonGateway(ServerGateway):
@@ -42,7 +48,8 @@ class JobmonGateway(ServerGateway):
         self._sessions: dict[str, JobmonSession] = {}
         self._starting: dict[str, RunOptions] = {}
         self._away: dict[str, RunOptions] = {}
-        """Runs that could not be taken up yet, and whose distributor goes on from an earlier daemon."""
+        """Runs that could not be taken up yet, as their server does not answer; the latest."""
+        self._abandonment: Abandonment | None = None
 
     async def trouble(self) -> str:
         return missing()
@@ -53,12 +60,16 @@ class JobmonGateway(ServerGateway):
 
     async def start(self, report: Report) -> None:
         self._report = report
+        if await asyncio.to_thread(_has_left, self._folder):
+            await (await self._abandoned_runs()).start()
 
     async def close(self) -> None:
         self._report = None
         self._starting.clear()
         sessions, self._sessions = list(self._sessions.values()), {}
         await asyncio.gather(*(session.close() for session in sessions))
+        if self._abandonment is not None:
+            await self._abandonment.close()
 
     async def add_swarm(self, swarm: SwarmInfo) -> None:
         options = read_options(swarm.options)
@@ -72,6 +83,8 @@ class JobmonGateway(ServerGateway):
 
         self._starting[swarm.swarm_id] = options
         try:
+            if self._abandonment is not None:
+                await self._abandonment.until_free(options)
             make = (await asyncio.to_thread(import_module, "swarmd.gateways.jobmon.session")).JobmonSession
             session: JobmonSession = make(swarm, options, self._settings, report, self._folder)
             await session.start()
@@ -79,8 +92,11 @@ class JobmonGateway(ServerGateway):
                 await session.close()
                 raise RuntimeError(f"swarm {swarm.swarm_id} was removed while its run was taken up")
         except UnavailableError:
-            if self._starting.get(swarm.swarm_id) is options and await _has_left_one(options):
+            if self._starting.get(swarm.swarm_id) is options:
+                self._away.pop(swarm.swarm_id, None)
                 self._away[swarm.swarm_id] = options
+                if len(self._away) > MOST_AWAY:
+                    del self._away[next(iter(self._away))]
             raise
         finally:
             if self._starting.get(swarm.swarm_id) is options:
@@ -102,10 +118,19 @@ class JobmonGateway(ServerGateway):
     async def remove_swarm(self, swarm_id: str) -> None:
         starting, away = self._starting.pop(swarm_id, None), self._away.pop(swarm_id, None)
         session, options = self._sessions.pop(swarm_id, None), starting or away
+        left: AbandonedRun | None = None
         if session is not None:
-            await session.remove()
-        elif options is not None and options.distributor_cluster:
-            await (await _keeping()).end_abandoned(options)
+            left = await session.remove()
+        elif options is not None:
+            left = await _not_taken_up(swarm_id, options)
+        if left is not None:
+            await (await self._abandoned_runs()).stop(left)
+
+    async def _abandoned_runs(self) -> "Abandonment":
+        make = (await asyncio.to_thread(import_module, "swarmd.gateways.jobmon.abandoned")).Abandonment
+        if self._abandonment is None:
+            self._abandonment = make(self._settings, LeftFiles(self._folder))
+        return self._abandonment
 
     async def swarm_finished(self, swarm_id: str, *, succeeded: bool) -> None:
         await self._session(swarm_id).finish(succeeded=succeeded)
@@ -143,10 +168,16 @@ class JobmonGateway(ServerGateway):
         return session
 
 
-async def _has_left_one(options: RunOptions) -> bool:
-    """Whether an earlier daemon has started a distributor that goes on."""
-    return bool(options.distributor_cluster) and await (await _keeping()).has_left_one(options)
+async def _not_taken_up(swarm_id: str, options: RunOptions) -> "AbandonedRun":
+    """What is to be stopped of a run that this daemon has not taken up. Its distributor is ended."""
+    module = await asyncio.to_thread(import_module, "swarmd.gateways.jobmon.abandoned")
+    had_one = False
+    if options.distributor_cluster:
+        keeping = await asyncio.to_thread(import_module, "swarmd.gateways.jobmon.keeping")
+        had_one = await keeping.end_abandoned(options)
+    run: AbandonedRun = module.AbandonedRun(swarm_id, options, time.time(), has_begun=had_one)
+    return run
 
 
-async def _keeping() -> Any:
-    return await asyncio.to_thread(import_module, "swarmd.gateways.jobmon.keeping")
+def _has_left(folder: Path) -> bool:
+    return any(folder.glob(f"*{LEFT}"))

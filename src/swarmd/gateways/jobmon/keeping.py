@@ -276,18 +276,14 @@ def _is_there(path: Path) -> bool:
     return path.exists()
 
 
-async def has_left_one(options: RunOptions) -> bool:
-    """Whether a distributor of this run goes on that was started here."""
-    return await asyncio.to_thread(Distributor.found, Mark(options.url, options.workflow_run_id)) is not None
-
-
-async def end_abandoned(options: RunOptions) -> None:
-    """End what an earlier daemon has started for a run that this one has not taken up."""
+async def end_abandoned(options: RunOptions) -> bool:
+    """End what an earlier daemon has started for a run that this one has not taken up; whether there was anything."""
     mark = Mark(options.url, options.workflow_run_id)
     distributor = await asyncio.to_thread(Distributor.found, mark)
     if distributor is not None:
         await _told_to_end(distributor, END_SECONDS)
         await asyncio.to_thread(end_all, mark, [distributor.pid])
+    return distributor is not None
 
 
 async def _told_to_end(distributor: Distributor, seconds: float) -> None:

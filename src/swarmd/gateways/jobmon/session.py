@@ -17,6 +17,7 @@ from swarmd.core.model import QueueLimits
 from swarmd.core.update import StateUpdate
 from swarmd.gateways.contract import FindOutcome, QueueOutcome, SwarmInfo
 from swarmd.gateways.jobmon import life
+from swarmd.gateways.jobmon.abandoned import AbandonedRun
 from swarmd.gateways.jobmon.binding import Binding
 from swarmd.gateways.jobmon.book import Phase, Synced, TaskBook
 from swarmd.gateways.jobmon.failures import CallError, RefusedError
@@ -35,6 +36,8 @@ log = get_logger("swarmd.jobmon")
 
 PATIENCE_SECONDS = 10.0
 """How long a call that somebody waits for is tried again."""
+SHORT_PATIENCE_SECONDS = 1.0
+"""The same when it is known that nobody answers."""
 SHORTEST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 5.0
 TERMINATE_SECONDS = 5.0
 """Between two calls that end what runs, while a run is drained."""
@@ -199,25 +202,31 @@ class JobmonSession:
                 self._last_status = wanted
                 await self._set_status(wanted)
 
-    async def remove(self) -> None:
+    async def remove(self) -> AbandonedRun | None:
         """The swarm is gone. A run that is not over is stopped, with its tasks, if anything of it was queued.
 
         Also when its distributor goes with the swarm: from then on it could not be told that it has none.
         One that had come to its end, which could not be set, gets the status that it was to have.
+        Gives what is still to be stopped when the server has not heard it.
         """
+        left = None
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS), self._ending:
+            seconds = SHORT_PATIENCE_SECONDS if self._silence else PATIENCE_SECONDS
+            async with asyncio.timeout(seconds), self._ending:
                 is_taken_up = self._keeper is not None and self._keeper.has_begun
                 if (self._has_queued or is_taken_up) and self.status not in life.OVER:
                     await self._end_what_is_left()
                     await self._set_status(self._last_status or ("S" if self.status == "R" else "E"))
         except (CallError, TimeoutError) as error:
-            log.warning("the run could not be stopped", swarm=self.swarm_id, error=str(error))
+            log.warning("the run is stopped when its server answers again", swarm=self.swarm_id, error=str(error))
+            ids, status = self._book.to_end(), self._last_status
+            left = AbandonedRun(self.swarm_id, self.options, time.time(), last_status=status, task_ids=ids)
         finally:
             if self._keeper is not None and self._keeping is not None:
                 self._keeping.cancel()
                 await self._keeper.end()
             await self.close()
+        return left
 
     async def _end_what_is_left(self) -> None:
         """Also what was cancelled a moment ago. Raises CallError or TimeoutError."""
