@@ -174,7 +174,11 @@ class ServerGateway(ABC):
         return None
 
     async def remove_swarm(self, swarm_id: str) -> None:
-        """The swarm is gone; its tasks are to be ended. They should be over on return: soon nobody knows of them."""
+        """The swarm is gone; its tasks are to be ended. Soon nobody else knows of them.
+
+        They should be over on return. What an engine that is away has not heard by then is to be on disk
+        (`gateways.left`), so that it is told also by the next daemon.
+        """
 
     @abstractmethod
     async def queue_batch(self, batch: Batch) -> QueueOutcome | None:

@@ -181,6 +181,7 @@ async def test_jobs_of_a_swarm_in_memory_end_with_the_gateway(cluster: Cluster, 
     async with slurm_engine(cluster, tmp_path, swarm=SwarmInfo(SWARM)) as engine:
         await engine.queue("sleep 100")
         await engine.record.running(1)
+    assert not list(tmp_path.rglob("*.left"))
     await eventually(lambda: not waiting(cluster))
 
 
