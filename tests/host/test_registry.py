@@ -17,18 +17,20 @@ from swarmd.core.errors import (
     UnavailableError,
 )
 from swarmd.core.events import Configured, SwarmSettings
+from swarmd.core.explain import ObstacleKind
 from swarmd.core.loading import Load
 from swarmd.core.model import Array, TaskResources
 from swarmd.core.selecting import Selector
 from swarmd.core.update import StateUpdate
 from swarmd.gateways.catalogue import Gateways
+from swarmd.gateways.contract import OutcomeUnknownError
 from swarmd.gateways.pull import PullGateway
 from swarmd.host.registry import Registry
 from swarmd.host.swarm import HostedSwarm
 from swarmd.journal.directory import StateDirectory
 from swarmd.journal.store import SwarmStore
 from tests.core.builders import a_task, news, statuses
-from tests.host.engine import Engine, Gate, settled
+from tests.host.engine import Engine, Gate, refusing, settled
 
 
 async def with_tasks(registry: Registry, name: str, count: int, gateway: str = "engine") -> HostedSwarm:
@@ -261,6 +263,28 @@ async def test_what_the_engine_says_is_told_while_a_batch_waits_for_it_too(monke
     await settled(lambda: engine.calls_now, "the call")
     assert swarm.explain(1).summary.endswith("of 2 tasks is being queued just now. The engine says: it is away.")
     tick.cancel()
+
+
+async def test_a_task_that_is_offered_again_or_in_doubt_is_not_said_to_be_refused(monkeypatch):
+    """What its array was refused before stands for those that wait, and hides nothing of what becomes of it now."""
+    engine = Engine(refusing(1, 2, why="no room"))
+    monkeypatch.setattr(engine, "standing", lambda swarm_id, task_id, attempt: "it is away")
+    swarm = await with_tasks(Registry({"engine": engine}), "s", 2)
+    await swarm.tick(None, None)
+    assert swarm.explain(1).summary.startswith("It is ready, but the engine refuses it: no room.")
+
+    gate = engine.behaviour = Gate(OutcomeUnknownError("the line is dead"))
+    tick = asyncio.create_task(swarm.tick(None, None))
+    await settled(lambda: engine.calls_now, "the call")
+    offered = swarm.explain(1)
+    assert [each.kind for each in offered.obstacles] == [ObstacleKind.BEING_QUEUED]
+    assert offered.summary.endswith("is being queued just now. The engine says: it is away.")
+
+    gate.open()
+    await tick
+    doubted = swarm.explain(1)
+    assert [each.kind for each in doubted.obstacles] == [ObstacleKind.IN_DOUBT]
+    assert doubted.summary.endswith("The engine says: it is away.")
 
 
 async def test_drain_waits_for_calls_within_the_grace_time_refuses_what_is_new_and_closes_the_gateways():

@@ -65,8 +65,8 @@ class Explanation:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the task waits for no other task."""
-        waits = any(each.kind is ObstacleKind.WAITING_FOR_UPSTREAMS for each in self.obstacles)
+        """Whether the task waits for no other task, and is in no batch."""
+        waits = any(each.kind in _NOT_READY for each in self.obstacles)
         return self.task.status is TaskStatus.REGISTERED and not waits
 
     def refused(self, message: str) -> "Explanation":
@@ -78,6 +78,7 @@ class Explanation:
         return replace(self, summary=obstacles[0].message, obstacles=obstacles)
 
 
+_NOT_READY = (ObstacleKind.WAITING_FOR_UPSTREAMS, ObstacleKind.BEING_QUEUED, ObstacleKind.IN_DOUBT)
 _LESS_THAN_REFUSED = (ObstacleKind.QUEUE_POSITION, ObstacleKind.WAITING_FOR_TICK)
 
 

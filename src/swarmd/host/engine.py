@@ -103,7 +103,7 @@ class EngineSide:
         """The same with what the engine says of the task, or said when it refused to take it."""
         refusal = refusals.of(found.task.array_id, found.task.task_resources_id)
         if refusal is not None and found.is_ready:
-            return found.refused(_refused_in_words(refusal, autopilot=self._swarm.autopilot))
+            found = found.refused(_refused_in_words(refusal, autopilot=self._swarm.autopilot))
         standing = self._standing(found)
         if not standing:
             return found
