@@ -86,6 +86,24 @@ async def test_a_batch_that_comes_back_in_part_is_refused_and_one_of_another_arr
     assert [(each.array_id, each.reason) for each in scheduler.refusals.all()] == [(1, "too large")]
 
 
+async def test_that_an_engine_does_not_know_a_batch_is_no_refusal_and_what_it_refused_before_stands():
+    scheduler, state, engine = await in_doubt(FindOutcome(Found.NOT_QUEUED))
+    await settled(lambda: not state.open_batches, "an answer")
+    assert scheduler.refusals.all() == []
+
+    engine.behaviour = refusing(1, 2, 3, why="too large")
+    await scheduler.tick()
+    engine.behaviour = raising(OutcomeUnknownError("?"))
+    await scheduler.tick()
+    await settled(lambda: not state.open_batches, "an answer")
+    assert [(each.reason, each.times) for each in scheduler.refusals.all()] == [("too large", 1)]
+
+    engine.answers = [FindOutcome(Found.QUEUED)]
+    await scheduler.tick()
+    await settled(lambda: not state.open_batches, "an answer")
+    assert scheduler.refusals.all() == []
+
+
 def test_the_oldest_of_very_many_refusals_are_forgotten(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(remembered, "MOST", 3)
     state, refusals = (

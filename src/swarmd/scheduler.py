@@ -264,15 +264,20 @@ class Scheduler:
             self._in_doubt(batch, run, described(error), ask=not _is_being_cancelled())
             raise
         else:
-            await self._decided(batch, run, decision)
+            await self._decided(batch, run, self._noted(batch, decision))
 
-    async def _decided(self, batch: Batch, run: "_Run", decision: "Decision") -> None:
-        """The engine decided: its word becomes an update, and what it did not take comes back."""
+    def _noted(self, batch: Batch, decision: "Decision") -> "Decision":
+        """The same of a batch that the engine has looked at: what it did not take it refuses."""
         outcome, coming_back = decision
         if coming_back:
             self.refusals.note(batch, outcome.results[-1].error)
         else:
             self.refusals.took(batch)
+        return decision
+
+    async def _decided(self, batch: Batch, run: "_Run", decision: "Decision") -> None:
+        """The engine decided: its word becomes an update, and what it did not take comes back."""
+        outcome, coming_back = decision
         statuses = TaskStatuses(list(outcome.groups))
         if coming_back and not run.takes_no_more:
             run.refused.append((batch, coming_back))
@@ -289,7 +294,8 @@ class Scheduler:
             await self._end_cancelled(batch)
 
     async def _refused(self, batch: Batch, run: "_Run", why: str) -> None:
-        await self._decided(batch, run, outcome_of(batch, [Refusal(batch.task_ids.tolist(), why)]))
+        refused = outcome_of(batch, [Refusal(batch.task_ids.tolist(), why)])
+        await self._decided(batch, run, self._noted(batch, refused))
 
     def _in_doubt(self, batch: Batch, run: "_Run", why: str, *, ask: bool = True) -> "asyncio.Future[object]":
         result = BatchResult({}, len(batch), batch.array_id, batch.batch_id, error=f"in doubt: {why}", in_doubt=True)
@@ -327,7 +333,7 @@ class Scheduler:
         try:
             answer = await self._gateway.find_batch(batch)
             if answer.found is Found.QUEUED:
-                return decision_of(batch, answer)
+                return self._noted(batch, decision_of(batch, answer))
             if answer.found is Found.NOT_QUEUED:
                 return outcome_of(batch, [Refusal(batch.task_ids.tolist(), "the engine does not know the batch")])
         except asyncio.CancelledError:
