@@ -377,12 +377,41 @@ async def test_the_next_daemon_knows_what_a_launcher_was_starting_when_it_died(t
 async def test_what_tasks_leave_behind_is_reaped(tmp_path):
     """Processes that have left their task are the guardian's when that has ended."""
     async with next_daemon(tmp_path) as engine:
-        await engine.run("ls /proc/self/fd; setsid sh -c 'sleep 0.3' & sleep 0.05")
+        left = f"setsid sh -c 'touch {tmp_path}/left; {GO.format(tmp_path)}'"
+        await engine.run(f"ls /proc/self/fd; {left} & until [ -e {tmp_path}/left ]; do sleep 0.02; done")
         out = output_paths(engine.gateway.log_directory, SWARM, 7, 1, 1).out
         assert out.read_text().split() == ["0", "1", "2", "3"]  # 3: what ls reads
         guardian = the_guardian()
         await eventually(lambda: len(guardian.children()) == 2)
+        (tmp_path / "go").touch()
         await eventually(lambda: len(guardian.children()) == 1)
         os.kill(guardian.pid, signal.SIGTERM)
         await engine.run("true", first_id=2)
         assert guardian.is_running()
+
+
+NO_ROOM_FOR_TWO = f"""
+import errno, sys
+sys.path.append({str(Path(PROGRAM[-1]).parent.parent)!r})
+del sys.argv[1]
+from launcher import guardian
+
+def fork():
+    raise OSError(errno.EAGAIN, "no room")
+
+guardian.os.fork = fork
+guardian.main()
+"""
+
+
+async def test_a_launcher_without_a_guardian_is_no_parent_of_what_tasks_leave_behind(tmp_path, monkeypatch):
+    """It would reap none of that."""
+    monkeypatch.setattr(connection, "PROGRAM", (PROGRAM[0], "-I", "-S", "-c", NO_ROOM_FOR_TWO, PROGRAM[-1]))
+    async with next_daemon(tmp_path) as engine:
+        left = f"setsid sh -c 'echo $$ > {tmp_path}/pid; {GO.format(tmp_path)}'"
+        await engine.run(f"{left} & until [ -s {tmp_path}/pid ]; do sleep 0.02; done; exit 3")
+        assert engine.record.end_of(1) == code(3)
+        (launcher,) = psutil.Process().children()
+        children = [child.pid for child in launcher.children()]
+        (tmp_path / "go").touch()
+        assert int((tmp_path / "pid").read_text()) not in children

@@ -74,6 +74,7 @@ def _forked(guard: int) -> tuple[Ledger, int]:
             ledger = Ledger.shared()
             launcher = os.fork()
         except OSError:  # no room for two
+            _set_subreaper(on=False)
             return Ledger(None), 0
         if not launcher:
             os.setsid()
