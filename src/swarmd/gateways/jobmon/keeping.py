@@ -265,8 +265,8 @@ class DistributorKeeper:
                     await asyncio.sleep(LOOK_SECONDS / 4)
 
     async def close(self) -> None:
-        """The daemon ends. The distributor goes on, unless nobody will come back for it."""
-        if not self._swarm.token:
+        """The daemon ends. The distributor goes on, unless its run is over, or nobody will come back for it."""
+        if self._is_over() or not self._swarm.token:
             await self.end()
         elif await self._has_one() and self._distributor is not None:
             self._distributor.leave()
