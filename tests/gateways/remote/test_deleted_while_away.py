@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -168,6 +169,40 @@ async def test_a_batch_in_doubt_is_asked_after_by_the_next_daemon_and_ended(gate
     engine.found = pb.FindBatchResponse(outcome=NOT_QUEUED)
     await eventually(lambda: not left(home))
     assert len(told(engine)) == 4
+
+
+@pytest.mark.parametrize("is_heard_first", [True, False])
+async def test_a_batch_that_is_just_asked_after_is_ended_when_the_engine_has_it(
+    gateways, engine, record, home, monkeypatch, is_heard_first
+):
+    """The answer tells of the batch; what was to be ended, the engine may have heard before it had that."""
+    gateway = await in_doubt(gateways, engine, record, DURABLE)
+    engine.found = pb.FindBatchResponse(outcome=QUEUED)
+    answers, asked = asyncio.Event(), asyncio.Event()
+    find_batch = gateway._swarms[SWARM].engine.calls.find_batch
+
+    async def slow(*which: str) -> pb.FindBatchResponse:
+        answer = await find_batch(*which)
+        asked.set()
+        await answers.wait()
+        return answer
+
+    monkeypatch.setattr(gateway._swarms[SWARM].engine.calls, "find_batch", slow)
+    batch = batch_of("a", "b")
+    finding = asyncio.create_task(gateway.find_batch(replace(batch, batch_id=engine.batches[-1].batch.batch_id)))
+    await asked.wait()
+    if is_heard_first:
+        removing = asyncio.create_task(gateway.remove_swarm(SWARM))
+        await eventually(lambda: len(told(engine)) == 2)
+        answers.set()
+        await removing
+    else:
+        await gateway.remove_swarm(SWARM)
+        await eventually(lambda: len(engine.asked) == 2)
+        answers.set()
+    await finding
+    await eventually(lambda: len(told(engine)) == 4)
+    await eventually(lambda: not left(home))
 
 
 async def test_what_the_engine_has_answered_for_is_not_asked_after(gateways, engine, record, home):

@@ -270,7 +270,8 @@ class Engine:
             return FindOutcome(Found.UNKNOWN)
         if answer.outcome not in SETTLED:
             return FindOutcome(Found.UNKNOWN)
-        swarm.in_doubt.pop(batch.batch_id, None)
+        if not swarm.is_removed:  # else `until_told` asks after it, and ends it
+            swarm.in_doubt.pop(batch.batch_id, None)
         if answer.outcome == pb.FindBatchResponse.OUTCOME_NOT_QUEUED:
             self._forget(swarm, batch)
             return FindOutcome(Found.NOT_QUEUED)
