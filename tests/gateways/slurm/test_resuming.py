@@ -1,5 +1,6 @@
 """A gateway that takes up what an earlier one had submitted: the jobs went on, and what ended meanwhile is told."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -192,6 +193,44 @@ async def test_what_slurm_forgets_while_the_shared_file_system_is_away_is_not_sa
         assert not shared.exists()
         (tmp_path / "elsewhere").rename(shared)
         assert await engine.ends(1) == [(D, "")]
+
+
+@pytest.mark.parametrize(
+    ("command", "is_forgotten", "end"), [("true", True, (D, "")), ("exit 3", False, (E, "exit code 3"))]
+)
+async def test_what_ended_before_the_shared_file_system_went_away_is_told_when_it_is_back(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, is_forgotten: bool, end: object
+):
+    """However long that takes. Its status file knows more than Slurm: a task that is done must not run again."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    swarm = SwarmInfo(SWARM, token=TOKEN, working_directory=tmp_path)
+    async with slurm_engine(cluster, shared, swarm=swarm, lost_after=0.0) as engine:
+        tracker, may_look = engine.gateway._tracker, asyncio.Event()
+        look = tracker._look
+
+        async def look_when_it_may() -> bool:
+            await may_look.wait()
+            return await look()
+
+        monkeypatch.setattr(tracker, "_look", look_when_it_may)
+        await engine.queue(command)
+        job = engine.job_of(1)
+        await eventually(lambda: state_of(cluster, job) in ("COMPLETED", "FAILED"))
+        if is_forgotten:
+            tracker._elements["77_0"] = tracker._elements.pop(job)
+            engine.gateway._swarms[SWARM].elements[1, 1].job_id = 77
+        shared.rename(tmp_path / "elsewhere")
+        may_look.set()
+        for _ in range(3):
+            await tracker.next_look()
+        assert not engine.record.ended_ids()
+        (tmp_path / "elsewhere").rename(shared)
+        assert await engine.ends(1) == [end]
+
+
+def state_of(cluster: Cluster, job: str) -> str:
+    return cluster.call("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T").strip()
 
 
 async def test_a_second_submission_of_a_batch_waits_for_the_first(cluster: Cluster, tmp_path: Path):

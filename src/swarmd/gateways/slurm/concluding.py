@@ -15,7 +15,15 @@ from swarmd.gateways.slurm.listing import Listing, Row
 from swarmd.gateways.slurm.news import News
 from swarmd.gateways.slurm.options import SlurmOptions
 from swarmd.gateways.slurm.programs import Programs
-from swarmd.gateways.slurm.settling import Case, Outcome, ending_of, last_words_of_all, settle_all, with_pasts
+from swarmd.gateways.slurm.settling import (
+    Case,
+    Outcome,
+    ending_of,
+    last_words_and_unseen,
+    last_words_of_all,
+    settle_all,
+    with_pasts,
+)
 from swarmd.gateways.slurm.site import Site, bad_ones
 from swarmd.gateways.slurm.states import FINAL, Stage, stage_of
 from swarmd.gateways.slurm.turns import Turns
@@ -30,6 +38,8 @@ class Conclusions:
         self._options = options
         self.forget: Callable[[Element], None] = lambda _: None
         """Called with every attempt that is over, or of which the queue says nothing any more."""
+        self.look_again: Callable[[Element], None] = lambda _: None
+        """Called with every attempt of which nothing can be said yet."""
         self.over: Callable[[SlurmBatch], None] = lambda _: None
         """Called when the last attempt of a batch is over."""
         self.news: News | None = None
@@ -98,6 +108,10 @@ class Conclusions:
             self.followed[element] = outcome.follow, until
             self.forget(element)
             return
+        if outcome.is_unseen:
+            element.reason = outcome.reason
+            self.look_again(element)
+            return
         self.conclude(element, outcome.status, outcome.reason)
 
     async def follow(self, listing: Listing) -> None:
@@ -109,7 +123,7 @@ class Conclusions:
             del self.followed[element]
         if not followed:
             return
-        last_words = await self._programs.with_files(last_words_of_all, followed)
+        last_words, unseen = await self._programs.with_files(last_words_and_unseen, followed)
         now, turns = asyncio.get_running_loop().time(), Turns()
         for element, outcome in zip(followed, last_words, strict=True):
             if turns.is_over:
@@ -118,7 +132,9 @@ class Conclusions:
             row = listing.row(runner)
             if outcome is not None:
                 self.conclude(element, outcome.status, outcome.reason)
-            elif row is not None and _is_of(row, element) and stage_of(row.state) not in FINAL:
+            elif element.batch.swarm.shared in unseen or (
+                row is not None and _is_of(row, element) and stage_of(row.state) not in FINAL
+            ):
                 self.followed[element] = runner, now + self._options.lost_after
             elif now >= until:
                 self.conclude(element, *ending_of(element).said)

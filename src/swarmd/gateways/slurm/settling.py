@@ -6,6 +6,7 @@ says. An attempt whose file is not there never started, and after this it never 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.local.reasons import exit_text, with_tail
@@ -51,6 +52,8 @@ class Outcome:
     reason: str = ""
     follow: str = ""
     """It may still be run, by this element: wait for its status file before that is said."""
+    is_unseen: bool = False
+    """The file system that has its status file is not there: nothing is said before it is."""
 
 
 def settle_all(cases: Sequence[Case]) -> list[Outcome]:
@@ -66,7 +69,9 @@ def settle(case: Case) -> Outcome:
     except OSError as error:
         why = f"its status file {element.status_file} can be neither read nor made: {error.strerror or error}"
         outcome = _failed(element, f"{why}; {_slurm_says(case)}")
-        return replace(outcome, follow=element.name) if case.stage is None else outcome
+        if case.stage is None:
+            return replace(outcome, follow=element.name)
+        return replace(outcome, is_unseen=isinstance(error, FileNotFoundError))
     if status.exit_code == 0:
         return Outcome(TaskStatus.DONE)
     if element.ending is not None:
@@ -187,6 +192,14 @@ def with_past(case: Case, pasts: Pasts) -> Case:
 def last_words_of_all(elements: Sequence[Element]) -> list[Outcome | None]:
     """What became of attempts by their status files alone; None for one that has not ended, or said nothing."""
     return [_last_words(element) for element in elements]
+
+
+def last_words_and_unseen(elements: Sequence[Element]) -> tuple[list[Outcome | None], set[Path]]:
+    """The same, and the shared folders that were not there before or after: of what is in them nothing is known."""
+    shared = {element.batch.swarm.shared for element in elements}
+    before = {folder for folder in shared if not folder.is_dir()}
+    words = last_words_of_all(elements)
+    return words, before | {folder for folder in shared if not folder.is_dir()}
 
 
 def _last_words(element: Element) -> Outcome | None:

@@ -44,13 +44,14 @@ class Tracker:
         self._options = options
         self._conclusions = conclusions
         conclusions.forget = self._forget
+        conclusions.look_again = self._look_again
         self.ender = Ender(programs)
         self._elements: dict[str, Element] = {}
         self._batches: set[SlurmBatch] = set()
         """Those that Slurm has arrays of, with attempts that are not over; some may be over by now."""
         self._user = ""
         self._new: set[Element] = set()
-        """Those that no look has looked for yet."""
+        """Those that no look has looked for yet, or of which nothing could be said when one had."""
         self._watched: set[Element] = set()
         """Those that wait for a reason that may never pass, or to be ended by a node that may hang."""
         self._rivals: set[Element] = set()
@@ -105,6 +106,9 @@ class Tracker:
             del self._elements[element.name]
         self._watched.discard(element)
         self._rivals.discard(element)
+
+    def _look_again(self, element: Element) -> None:
+        self._new.add(element)
 
     def seek(self, batch: SlurmBatch) -> None:
         """Look for arrays of the batch by its name, from now on."""
