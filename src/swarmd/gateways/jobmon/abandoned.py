@@ -58,6 +58,7 @@ class Abandonment:
         self._settings = settings
         self._files = files
         self._stopping: dict[asyncio.Task[None], AbandonedRun] = {}
+        self._is_closed = False
 
     async def start(self) -> None:
         """Go on with what earlier daemons have left."""
@@ -87,6 +88,7 @@ class Abandonment:
 
     async def close(self) -> None:
         """What is not stopped is left to the next daemon."""
+        self._is_closed = True
         for task in list(self._stopping):
             task.cancel()
         await asyncio.gather(*self._stopping, return_exceptions=True)
@@ -94,6 +96,8 @@ class Abandonment:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _stop_in_background(self, run: AbandonedRun, name: str) -> None:
+        if self._is_closed:
+            return
         task = asyncio.create_task(self._stop(run, name), name=f"jobmon: stop run {run.options.workflow_run_id}")
         self._stopping[task] = run
         task.add_done_callback(self._stopping.pop)

@@ -30,6 +30,10 @@ AT_ONCE = 2
 _ENDED = FINAL | {Stage.ENDS}
 
 
+async def _nobody_waits() -> None:
+    pass
+
+
 @dataclass(slots=True, eq=False)
 class Abandoned:
     """What is to be ended of one swarm."""
@@ -42,7 +46,7 @@ class Abandoned:
     """The name of its file."""
     is_busy: Callable[[], bool] = lambda: False
     """Whether something of it is being submitted still."""
-    over: Callable[[], None] = lambda: None
+    over: Callable[[], Awaitable[None]] = _nobody_waits
     """Called at the end."""
     quiet_since: float | None = None
     """Since when Slurm has answered without a job of it."""
@@ -65,6 +69,7 @@ class Abandonment:
         self._more = asyncio.Event()
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._is_silent = False
+        self._is_closed = False
 
     async def start(self) -> None:
         """Go on with what earlier daemons have left."""
@@ -86,6 +91,8 @@ class Abandonment:
 
     def end(self, left: Abandoned) -> None:
         """Have it ended from now on."""
+        if self._is_closed:
+            return
         self._left.append(left)
         self._more.set()
         if self._ending is None:
@@ -93,6 +100,7 @@ class Abandonment:
 
     async def close(self) -> None:
         """What is not ended is left to the next daemon."""
+        self._is_closed = True
         if self._ending is not None:
             self._ending.cancel()
             await asyncio.wait((self._ending,))
@@ -168,7 +176,7 @@ class Abandonment:
 
     async def _is_over(self, left: Abandoned) -> None:
         self._left.remove(left)
-        left.over()
+        await left.over()
         await self.forget(left)
 
 

@@ -41,6 +41,7 @@ from swarmd.gateways.slurm.site import Site
 from swarmd.gateways.slurm.spool import Spool
 from swarmd.gateways.slurm.submitting import UNUSABLE, Submitting
 from swarmd.gateways.slurm.tracker import Tracker
+from swarmd.gateways.slurm.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -233,11 +234,10 @@ class SlurmGateway(ServerGateway):
 
     async def _abandoned(self, swarm: SlurmSwarm) -> Abandoned | None:
         """What is to be ended of a swarm of which nobody will know any more; on disk from now on. None: nothing."""
-        names = {element.batch.batch_id for element in swarm.elements.values()}
+        names = set(swarm.batches)
         if swarm.swarm_id in self._not_taken_up:
             names |= await self._programs.with_files(self._named_by_files, swarm.swarm_id)
         self._not_taken_up.discard(swarm.swarm_id)
-        names.discard("")
         if not names:
             return None
         left = await self._abandonment.keep(swarm.swarm_id, names)
@@ -252,9 +252,12 @@ class SlurmGateway(ServerGateway):
             log.warning("which jobs of the deleted swarm %s are to be ended cannot be read: %s", swarm_id, error)
             return set()
 
-    def _let_go(self, swarm: SlurmSwarm) -> None:
+    async def _let_go(self, swarm: SlurmSwarm) -> None:
         """Slurm has nothing of it any more."""
+        turns = Turns()
         for element in list(swarm.elements.values()):
+            if turns.is_over:
+                await turns.pass_on()
             element.silent = True
             self._conclusions.conclude(element, TaskStatus.REGISTERED)
 
