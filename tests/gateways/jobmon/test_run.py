@@ -375,6 +375,19 @@ async def test_a_removed_swarm_stops_its_run_and_what_is_left_of_it(fake, drive)
     await asyncio.wait([cancelling])
 
 
+async def test_a_removed_swarm_lets_go_of_a_run_that_is_to_be_resumed(fake, drive):
+    """Whoever resumes the workflow waits for that, and no daemon would do it any more."""
+    run = fake.add_run(1, 1, [1, 2]) and fake.runs[1]
+    driven = await drive(fake.url)
+    await driven.gateway.queue_batch(batch(1, 2))
+    fake.set("I", 1)
+    run.status = "C"
+    await driven.record.until(lambda: "C" in driven.run_statuses)
+    await driven.gateway.remove_swarm(SWARM)
+    assert run.status == "T"
+    assert fake.statuses() == {1: "G", 2: "G"}
+
+
 async def test_a_removed_swarm_that_never_began_leaves_the_run_for_another_try(fake, drive):
     run = fake.add_run(1, 1, [1], status="B") and fake.runs[1]
     driven = await drive(fake.url)

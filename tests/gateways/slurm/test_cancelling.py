@@ -26,6 +26,10 @@ def waiting(cluster: Cluster) -> list[str]:
     return cluster.call("squeue", "-h", "-r", "-o", "%i %T").splitlines()
 
 
+def left_files(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.left"))
+
+
 async def test_running_elements_are_ended_and_their_siblings_go_on(cluster: Cluster, tmp_path: Path):
     async with slurm_engine(cluster, tmp_path) as engine:
         await engine.queue(*["sleep 100"] * 4, "until [ -e go ]; do sleep 0.1; done")
@@ -181,7 +185,7 @@ async def test_jobs_of_a_swarm_in_memory_end_with_the_gateway(cluster: Cluster, 
     async with slurm_engine(cluster, tmp_path, swarm=SwarmInfo(SWARM)) as engine:
         await engine.queue("sleep 100")
         await engine.record.running(1)
-    assert not list(tmp_path.rglob("*.left"))
+    assert not left_files(tmp_path)
     await eventually(lambda: not waiting(cluster))
 
 

@@ -207,6 +207,7 @@ class JobmonSession:
 
         Also when its distributor goes with the swarm: from then on it could not be told that it has none.
         One that had come to its end, which could not be set, gets the status that it was to have.
+        One that is to be resumed elsewhere is let go of: somebody waits for that.
         Gives what is still to be stopped when the server has not heard it.
         """
         left = None
@@ -214,9 +215,11 @@ class JobmonSession:
             seconds = SHORT_PATIENCE_SECONDS if self._silence else PATIENCE_SECONDS
             async with asyncio.timeout(seconds), self._ending:
                 is_taken_up = self._keeper is not None and self._keeper.has_begun
-                if (self._has_queued or is_taken_up) and self.status not in life.OVER:
+                is_waited_for = self.status in life.RESUMING
+                if (self._has_queued or is_taken_up or is_waited_for) and self.status not in life.OVER:
                     await self._end_what_is_left()
-                    await self._set_status(self._last_status or ("S" if self.status == "R" else "E"))
+                    stopped = "S" if self.status == "R" else "E"
+                    await self._set_status("T" if is_waited_for else self._last_status or stopped)
         except (CallError, TimeoutError) as error:
             log.warning("the run is stopped when its server answers again", swarm=self.swarm_id, error=str(error))
             ids, status = self._book.to_end(), self._last_status
