@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,16 +14,23 @@ from swarmd.config import DaemonConfig
 from swarmd.core.errors import UnavailableError
 from swarmd.gateways.catalogue import made_gateways
 from swarmd.gateways.jobmon import abandoned, session
+from swarmd.gateways.jobmon.distributor import Mark
 from swarmd.gateways.jobmon.gateway import JobmonGateway
 from swarmd.gateways.jobmon.settings import JobmonSettings
 from swarmd.gateways.left import GIVE_UP_SECONDS
+from tests.daemon import running, until
 from tests.gateways.jobmon.conftest import QUICK, Driven
 from tests.gateways.jobmon.fake import FakeJobmon, Fault
 from tests.gateways.jobmon.proxy import FaultyProxy
+from tests.gateways.jobmon.real import Jobmon, Workflow
 from tests.gateways.jobmon.test_at_server import batch as batch_at_server
 from tests.gateways.jobmon.test_at_server import comes_true, made, taken_up
+from tests.gateways.jobmon.test_distributor import settings
+from tests.gateways.jobmon.test_real import WAIT_SECONDS, environment, home, swarmd_run
 from tests.gateways.jobmon.test_run import batch
 from tests.gateways.recording import SWARM, eventually
+
+__all__ = ["home"]
 
 MANY = 100_000
 
@@ -288,3 +297,37 @@ async def test_at_the_real_server_the_next_daemon_stops_the_run(jobmon, drive, n
     instances = "select ti.status from task_instance ti join task t on ti.task_id = t.id where t.workflow_id = ?"
     assert {status for (status,) in jobmon.rows(instances, workflow.workflow_id)} <= {"K", "F"}
     assert jobmon.run_status(other.run_id) == "R"
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(600)
+async def test_a_daemon_that_is_killed_after_the_deletion_leaves_it_to_the_next(jobmon, home):
+    workflow = jobmon.workflow([["sleep 300"] * 2], cluster="multiprocess", bound=False)
+    async with FaultyProxy(int(jobmon.url.rpartition(":")[2]), seed=1, share=0).serving() as proxy:
+        await asyncio.to_thread(killed_after_the_deletion, jobmon, workflow, home, proxy)
+    assert jobmon.run_status(workflow.run_id) == "S"
+    assert set(jobmon.statuses(workflow).values()) == {"G"}
+
+
+def killed_after_the_deletion(jobmon: Jobmon, workflow: Workflow, home: Path, proxy: FaultyProxy) -> None:
+    variables = environment(home, **settings(jobmon))
+    mark = Mark(proxy.url, workflow.run_id)
+    chosen = ["--jobmon", workflow.run_id, "--server", proxy.url, "--workflow", workflow.workflow_id]
+    with (
+        running(home=home, environment=variables) as daemon,
+        swarmd_run({**variables, **daemon.environment}, home, *chosen, "--swarm-id", "gone") as run,
+    ):
+        until(lambda: "R" in jobmon.statuses(workflow).values(), f"a task to run: {run.said}", WAIT_SECONDS)
+        run.process.kill()
+        proxy.is_away = True
+        command = [sys.executable, "-m", "swarmd", "delete", "--force", "gone"]
+        subprocess.run(command, env={**variables, **daemon.environment}, check=True, timeout=100)
+        (path,) = (home / "state").rglob("jobmon/*.left")
+        assert not list(mark.processes())
+        daemon.process.kill()
+        daemon.process.wait()
+    with running(home=home, environment=variables) as daemon:
+        assert jobmon.run_status(workflow.run_id) == "R"
+        proxy.is_away = False
+        until(lambda: not path.exists(), "the end of what was left", WAIT_SECONDS)
+        assert daemon.stop() == 0
