@@ -1,6 +1,9 @@
 """Which gateways there are: the package's own, and those that other packages bring."""
 
 import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -34,6 +37,11 @@ class Slow(Other):
     async def trouble(self):
         import asyncio
         await asyncio.sleep(600)
+
+class Stuck(Other):
+    async def trouble(self):
+        import asyncio, time
+        await asyncio.to_thread(time.sleep, 600)
 
 class Mute(Other):
     async def trouble(self):
@@ -146,6 +154,22 @@ def test_the_command_waits_for_none_for_ever(others, capsys, monkeypatch, tmp_pa
     assert execute(["gateways", "--json"]) == 0
     told = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
     assert told["slow"]["trouble"] == "it did not say within 1 seconds whether it can be used"
+
+
+def test_the_command_ends_also_when_a_thread_of_a_gateway_does_not(tmp_path):
+    """As one that looks at a file of a server that has gone."""
+    program = (
+        "import sys\nfrom swarmd.cli import gateways, main\n"
+        "gateways.PATIENCE_SECONDS = 1.0\nsys.exit(main.execute(['gateways', '--json']))"
+    )
+    site = install(tmp_path / "site", "other_gateways", OTHER, stuck="other_gateways:Stuck")
+    surroundings = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path), "PYTHONPATH": str(site)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=surroundings, capture_output=True, text=True, timeout=100, check=True
+    )
+    told = {each["name"]: each for each in json.loads(done.stdout)}
+    assert told["stuck"]["trouble"] == "it did not say within 1 seconds whether it can be used"
+    assert told["local"]["usable"]
 
 
 def test_the_command_says_whose_settings_it_goes_by(capsys, tmp_path):

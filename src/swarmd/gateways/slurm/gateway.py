@@ -84,7 +84,7 @@ class SlurmGateway(ServerGateway):
         self._not_taken_up: set[str] = set()
         """Those of an earlier daemon whose files could not be read yet."""
         self._background: set[asyncio.Task[None]] = set()
-        self._is_open = False
+        self._is_open = self._was_started = False
 
     # -- the contract ----------------------------------------------------------------------------------------------
 
@@ -104,11 +104,13 @@ class SlurmGateway(ServerGateway):
         self._conclusions.news = News(report)
         self._site.limits_changed = self._tell_limits_to_all
         self._tracker.start()
-        self._is_open = True
+        self._is_open = self._was_started = True
         await self._abandonment.start()
 
     async def close(self) -> None:
         """End. Jobs of swarms that live in memory are ended, as nobody will know of them; all others go on."""
+        if not self._was_started:  # it may have been asked whether it can be used
+            self._programs.close()
         if not self._is_open:
             return
         self._is_open = False
