@@ -12,16 +12,14 @@ import psutil
 import pytest
 
 from swarmd.core.status import TaskStatus
-from swarmd.gateways.contract import Found, SwarmInfo
-from swarmd.gateways.local import connection, output_paths, procfs
+from swarmd.gateways.contract import SwarmInfo
+from swarmd.gateways.local import connection, output_paths
 from swarmd.gateways.local.connection import PROGRAM
 from swarmd.gateways.local.launched import LOST_STATUS
 from swarmd.gateways.local.launcher.guardian import PR_SET_CHILD_SUBREAPER
-from swarmd.gateways.local.status_file import Started, Unclear, read_status
 from tests.gateways.local.earlier_daemon import DURABLE, EarlierDaemon, next_daemon, same_batch
 from tests.gateways.recording import (
     SWARM,
-    batch_of,
     eventually,
     file_with_text,
     is_alive,
@@ -217,115 +215,6 @@ asyncio.run(main())
     await eventually(lambda: not is_alive(pid))
 
 
-# -- a launcher that is killed in the middle of a start ----------------------------------------------------------------
-
-DIES_ONCE = f"""
-import os, signal, sys
-sys.path.append({str(Path(PROGRAM[-1]).parent.parent)!r})
-del sys.argv[1]
-from launcher import guardian, ledger, starting
-
-def dying(done):
-    def die(*arguments):
-        try:
-            os.close(os.open({{died!r}}, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            return done(*arguments)
-        os.kill(os.getpid(), signal.SIGKILL)
-    return die
-
-{{what}} = dying({{what}})
-guardian.main()
-"""
-
-
-@pytest.mark.parametrize("command", ["echo ran >> {0}/ran; sleep 0.5; exit 3", "/bin/sh {0}/short"])
-@pytest.mark.parametrize("what", ["ledger.Ledger.note", "ledger.Ledger.started", "starting.Launcher._write"])
-@pytest.mark.parametrize("swarm", [DURABLE, SwarmInfo(SWARM)], ids=["surviving", "in memory"])
-async def test_whenever_it_dies_a_start_happens_once_and_its_end_is_known(tmp_path, monkeypatch, swarm, what, command):
-    (tmp_path / "short").write_text(f"echo ran >> {tmp_path}/ran; exit 3")
-    program = DIES_ONCE.format(died=str(tmp_path / "died"), what=what)
-    monkeypatch.setattr(connection, "PROGRAM", (PROGRAM[0], "-I", "-S", "-c", program, PROGRAM[-1]))
-    async with local_engine(tmp_path, swarm=swarm) as engine:
-        await engine.run(command.format(tmp_path))
-        assert engine.record.end_of(1) == code(3)
-    assert (tmp_path / "ran").read_text() == "ran\n"
-    assert (tmp_path / "died").exists() != (what == "starting.Launcher._write" and not swarm.token)
-
-
-BEGINS_NOTHING = f"""
-import os, signal, sys
-sys.path.append({str(Path(PROGRAM[-1]).parent.parent)!r})
-del sys.argv[1]
-from launcher import guardian, starting
-
-spawned = starting.Launcher._spawned
-
-def failing(*arguments):
-    try:
-        os.close(os.open({{died!r}}, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return spawned(*arguments)
-    if not os.fork():
-        os.setsid()
-        os._exit(127)
-    os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-starting.Launcher._spawned = failing
-guardian.main()
-"""
-
-
-@pytest.mark.parametrize("swarm", [DURABLE, SwarmInfo(SWARM)], ids=["surviving", "in memory"])
-async def test_what_had_no_program_yet_has_not_begun(tmp_path, monkeypatch, swarm):
-    """As a script without #!, for which the launcher was just about to try the shell."""
-    program = BEGINS_NOTHING.format(died=str(tmp_path / "died"))
-    monkeypatch.setattr(connection, "PROGRAM", (PROGRAM[0], "-I", "-S", "-c", program, PROGRAM[-1]))
-    async with local_engine(tmp_path, swarm=swarm) as engine:
-        await engine.run(f"echo ran >> {tmp_path}/ran; exit 3")
-        assert engine.record.end_of(1) == code(3)
-    assert (tmp_path / "died").exists()
-    assert (tmp_path / "ran").read_text() == "ran\n"
-
-
-async def test_a_start_that_a_killed_launcher_had_not_begun_is_not_spent_where_another_was_waiting_for_it(
-    tmp_path, monkeypatch, earlier
-):
-    """A daemon was killed, then its launcher in the middle of a start; the next one had just been told: taken."""
-    seen: list[object] = []
-
-    def late(path: Path) -> object:
-        seen.append(read_status(path))
-        if len(seen) == 1:  # the guardian comes a moment later
-            path.write_text("not begun\n")
-        return seen[-1]
-
-    earlier.status().parent.mkdir(parents=True)
-    earlier.status().write_text(f"{0:010d} {0:020d} {procfs.boot_id()} {2**22 + 1}\n")
-    monkeypatch.setattr("swarmd.gateways.local.inheritance.read_status", late)
-    async with next_daemon(tmp_path) as engine:
-        await engine.run(f"echo ran >> {tmp_path}/ran; exit 3")
-        assert engine.record.end_of(1) == code(3)
-    assert isinstance(seen[0], Unclear)
-    assert (tmp_path / "ran").read_text() == "ran\n"
-
-
-async def test_what_was_not_begun_is_not_when_it_must_not(tmp_path, earlier):
-    earlier.status().parent.mkdir(parents=True)
-    for task_id in (1, 2):
-        earlier.status(task_id).write_text("not begun\n")
-    async with next_daemon(tmp_path) as engine:
-        found = await engine.gateway.find_batch(batch_of(f"touch {tmp_path}/wrong"))
-        assert found.found is Found.NOT_QUEUED
-        await engine.gateway.resume([], [batch_of(f"touch {tmp_path}/wrong", first_id=2)])
-        await engine.run("true", first_id=3)
-        assert engine.record.ended_ids() == {3}
-        assert earlier.status(1).exists()
-        assert earlier.status(2).exists()
-    assert not (tmp_path / "wrong").exists()
-
-
 ONE_PLACE = f"""
 import sys
 sys.path.append({str(Path(PROGRAM[-1]).parent.parent)!r})
@@ -354,24 +243,6 @@ async def test_a_task_that_found_no_place_is_watched_by_its_process(tmp_path, mo
         (tmp_path / "go").touch()
         await engine.record.ended(1)
         assert engine.record.end_of(1) == code(3)
-
-
-@pytest.mark.parametrize("what", ["ledger.Ledger.started", "starting.Launcher._write"])
-async def test_the_next_daemon_knows_what_a_launcher_was_starting_when_it_died(tmp_path, monkeypatch, earlier, what):
-    program = DIES_ONCE.format(died=str(tmp_path / "died"), what=what)
-    monkeypatch.setattr(connection, "PROGRAM", (PROGRAM[0], "-I", "-S", "-c", program, PROGRAM[-1]))
-    async with next_daemon(tmp_path) as engine:
-        await engine.queue(GO.format(tmp_path) + "exit 6")
-        await engine.record.running(1)
-        started = read_status(earlier.status())
-        assert isinstance(started, Started)
-        assert is_alive(started.pid)
-        engine.gateway.kill_all = lambda: None
-        async with next_daemon(tmp_path) as other:
-            await other.gateway.resume([batch_of("true")])
-            (tmp_path / "go").touch()
-            await other.record.ended(1)
-            assert other.record.end_of(1) == code(6)
 
 
 async def test_what_tasks_leave_behind_is_reaped(tmp_path):
@@ -411,7 +282,7 @@ async def test_a_launcher_without_a_guardian_is_no_parent_of_what_tasks_leave_be
         left = f"setsid sh -c 'echo $$ > {tmp_path}/pid; {GO.format(tmp_path)}'"
         await engine.run(f"{left} & until [ -s {tmp_path}/pid ]; do sleep 0.02; done; exit 3")
         assert engine.record.end_of(1) == code(3)
-        (launcher,) = psutil.Process().children()
+        launcher = the_guardian()  # it is in its place
         children = [child.pid for child in launcher.children()]
         (tmp_path / "go").touch()
         assert int((tmp_path / "pid").read_text()) not in children

@@ -19,6 +19,8 @@ from .starting import Launcher, ignore_signals, write_all
 PR_SET_CHILD_SUBREAPER = 36
 LOOKS, LOOK_SECONDS = 30, 0.01
 """How often, and how far apart, it is looked for what was just being started."""
+MOST_LOOKS = 1000
+"""The same while there is a process that has no program yet: from a slow disk that takes long to come."""
 
 
 def main() -> None:
@@ -152,7 +154,8 @@ def _is_ours(pid: int) -> bool:
 def _just_started(entry: Entry, known: set[int]) -> int | None:
     """As which process the launcher started a task just before its end; 0: it had not come to that; None: unclear."""
     children: dict[int, Stat] = {}
-    for _ in range(LOOKS):
+    coming: list[int] = []
+    for look in range(MOST_LOOKS):
         children = _children_since(entry.since, known)
         for pid in [pid for pid, stat in children.items() if stat.is_dead and not stat.has_program]:
             os.waitpid(pid, 0)  # there was no such program, and another was to be tried
@@ -165,8 +168,11 @@ def _just_started(entry: Entry, known: set[int]) -> int | None:
             return found[0]
         if all(stat.is_dead for stat in children.values()):
             return leaders[0] if len(leaders) == 1 else None
+        coming = [pid for pid, stat in children.items() if not stat.has_program and _is_as_we_are(pid)]
+        if look >= LOOKS and not coming:
+            return None
         time.sleep(LOOK_SECONDS)
-    return None
+    return coming[0]
 
 
 def _children_since(ticks: int, known: set[int]) -> dict[int, Stat]:
@@ -187,6 +193,15 @@ def _children() -> set[int]:
     except OSError:
         stats = {int(name): stat_of(int(name)) for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208
         return {pid for pid, stat in stats.items() if stat and stat.parent == os.getpid()}
+
+
+def _is_as_we_are(pid: int) -> bool:
+    """Whether it was forked by a launcher and has become nothing else, unlike what tasks have forked."""
+    try:
+        with open(b"/proc/%d/cmdline" % pid, "rb") as its, open("/proc/self/cmdline", "rb") as ours:  # noqa: PTH123
+            return its.read() == ours.read()
+    except OSError:
+        return False
 
 
 def _writes_to(pid: int, output: bytes) -> bool:
