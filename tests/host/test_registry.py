@@ -19,7 +19,7 @@ from swarmd.core.errors import (
 from swarmd.core.events import Configured, SwarmSettings
 from swarmd.core.explain import ObstacleKind
 from swarmd.core.loading import Load
-from swarmd.core.model import Array, TaskResources
+from swarmd.core.model import MAX_REASON_BYTES, Array, TaskResources
 from swarmd.core.selecting import Selector
 from swarmd.core.update import StateUpdate
 from swarmd.gateways.catalogue import Gateways
@@ -29,6 +29,7 @@ from swarmd.host.registry import Registry
 from swarmd.host.swarm import HostedSwarm
 from swarmd.journal.directory import StateDirectory
 from swarmd.journal.store import SwarmStore
+from swarmd.rpc import answers
 from tests.core.builders import a_task, news, statuses
 from tests.host.engine import Engine, Gate, refusing, settled
 
@@ -251,8 +252,21 @@ async def test_what_the_engine_says_of_a_task_is_part_of_its_explanation(monkeyp
     def fails(swarm_id, task_id, attempt):
         raise KeyError(task_id)
 
-    monkeypatch.setattr(engine, "standing", fails)
-    assert swarm.explain(1).summary == "It is QUEUED, in attempt 1."
+    for wrong in (fails, lambda *_: None):
+        monkeypatch.setattr(engine, "standing", wrong)
+        assert swarm.explain(1).summary == "It is QUEUED, in attempt 1."
+
+
+async def test_whatever_an_engine_says_fits_into_a_message(monkeypatch):
+    """A file's name need not be text; and what a program says can be very long."""
+    engine, odd = Engine(), "/caf\udce9 is away" + "x" * 100_000
+    monkeypatch.setattr(engine, "swarm_trouble", lambda swarm_id: odd)
+    monkeypatch.setattr(engine, "standing", lambda swarm_id, task_id, attempt: odd)
+    swarm = await with_tasks(Registry({"engine": engine}), "s", 1)
+    await swarm.tick(None, None)
+    for said in ((await answers.swarm(swarm)).engine_trouble, swarm.explain(1).summary):
+        assert "/caf? is away" in said
+        assert len(said.encode()) < 2 * MAX_REASON_BYTES
 
 
 async def test_what_the_engine_says_is_told_while_a_batch_waits_for_it_too(monkeypatch):

@@ -15,6 +15,7 @@ from swarmd.core.swarm import Swarm
 from swarmd.gateways.contract import ServerGateway, SwarmInfo
 from swarmd.journal.faults import reach
 from swarmd.loggers import get_logger
+from swarmd.outcomes import shortened
 from swarmd.refusals import Refusals, StandingRefusal
 
 log = get_logger("swarmd.engine")
@@ -114,7 +115,7 @@ class EngineSide:
     def trouble(self) -> str:
         """What is the matter with the engine just now; empty when nothing is, as far as the gateway knows."""
         try:
-            return self._gateway.swarm_trouble(self._swarm_id).strip() if self._is_added else ""
+            return shortened(self._gateway.swarm_trouble(self._swarm_id).strip()) if self._is_added else ""
         except Exception:
             log.exception("the gateway cannot say how its engine is", swarm=self._swarm_id)
             return ""
@@ -126,11 +127,11 @@ class EngineSide:
             return ""
         task = found.task
         try:
-            said = self._gateway.standing(self._swarm_id, task.task_id, task.attempt)
+            said = shortened(self._gateway.standing(self._swarm_id, task.task_id, task.attempt).strip())
         except Exception:
             log.exception("the gateway cannot say how a task stands", swarm=self._swarm_id, task=task.task_id)
             return ""
-        words = said.strip().rstrip(".")
+        words = said.rstrip(".")
         return f"The engine says: {words}." if words else ""
 
     # -- cancelling ------------------------------------------------------------------------------------------------
