@@ -6,12 +6,14 @@ import time
 
 import pytest
 
+from swarmd.core.model import MAX_REASON_BYTES
 from swarmd.core.status import TaskStatus
 from swarmd.gateways.local.launcher.files import NOT_BEGUN
 from swarmd.gateways.local.procfs import boot_id, seconds_since, stat_of
 from swarmd.gateways.local.status_file import Absent, Claimed, Started, Unbegun, Unclear, claim, read_status
-from swarmd.gateways.output import status_path
+from swarmd.gateways.output import output_paths, status_path
 from tests.gateways.local.earlier_daemon import EarlierDaemon, next_daemon, same_batch
+from tests.gateways.recording import SWARM
 
 START = f"17 4711 {boot_id()}\n"
 
@@ -129,3 +131,20 @@ async def test_a_log_directory_that_is_none_fails_the_attempt_with_words(tmp_pat
         await engine.gateway.resume([same_batch("true")])
         await engine.record.until(lambda: len(engine.record.news) == 2)
         assert "cannot be read: Not a directory" in engine.record.news[1][-1]
+
+
+async def test_why_nothing_is_known_fits_into_a_reason_wherever_the_file_is(tmp_path):
+    """News with a longer reason would be refused as a whole, and a name that is no text could not be written down."""
+    folder = tmp_path.joinpath(*["d" * 200] * 6) / os.fsdecode(b"caf\xe9")
+    earlier = EarlierDaemon(folder)
+    earlier.status().parent.mkdir(parents=True)
+    earlier.status().write_text("garbage")
+    output_paths(earlier.logs, SWARM, 7, 1, 1).err.write_bytes(b"\1" * 3000)
+    async with next_daemon(folder) as engine:
+        await engine.gateway.resume([same_batch("true")])
+        await engine.record.ended(1)
+        status, reason = engine.record.end_of(1)
+    assert status is TaskStatus.ERROR_RECOVERABLE
+    assert reason.startswith("its status file ")
+    assert reason.endswith("\\x01")
+    assert len(reason.encode()) <= MAX_REASON_BYTES

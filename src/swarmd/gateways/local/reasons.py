@@ -33,8 +33,9 @@ def verdict(ending: Ending, runtime_seconds: float, error_output: Path) -> tuple
 
 
 def with_tail(text: str, error_output: Path) -> str:
-    """Why an attempt failed, with the last lines of its errors."""
+    """Why an attempt failed, with the last lines of its errors, within what a reason may hold."""
     shown = tail(error_output)
+    text = _cut(text, MAX_REASON_BYTES - len(shown.encode()) - 1)
     return f"{text}\n{shown}" if shown else text
 
 
@@ -59,4 +60,8 @@ def _signal_text(number: int) -> str:
 
 def start_failure(error: Exception) -> str:
     """Why an attempt did not even start, within what a reason may hold."""
-    return harmless(str(error)).encode()[: MAX_REASON_BYTES - 1].decode(errors="ignore")
+    return _cut(str(error), MAX_REASON_BYTES - 1)
+
+
+def _cut(text: str, most: int) -> str:
+    return harmless(text).encode()[:most].decode(errors="ignore")
