@@ -34,12 +34,12 @@ def left_at(jobmon: Jobmon, statuses: str) -> Workflow:
     return workflow
 
 
-def leftovers(jobmon: Jobmon, server: JobmonServer, workflow: Workflow) -> Leftovers:
+def leftovers(jobmon: Jobmon, server: JobmonServer, workflow: Workflow, *, pass_seconds: float = 2.0) -> Leftovers:
     async def all_statuses() -> dict[str, list[int]]:
         return (await server.statuses(workflow.workflow_id, None))[0]
 
     ids = (workflow.run_id, workflow.workflow_id)
-    return Leftovers(server, *ids, all_statuses=all_statuses, launched_seconds=10.0)
+    return Leftovers(server, *ids, all_statuses=all_statuses, launched_seconds=10.0, pass_seconds=pass_seconds)
 
 
 def at_server(jobmon: Jobmon, workflow: Workflow) -> list[str]:
@@ -100,3 +100,14 @@ async def test_what_nobody_hears_of_and_the_next_distributor_does_not_conclude_i
     assert at_server(jobmon, workflow) == ["R"] * 3
     await left.look(100.0)
     assert at_server(jobmon, workflow) == ["G", "R", "R"]
+
+
+async def test_a_distributor_that_looks_seldom_has_time_to_conclude_it(jobmon, server):
+    """It may know that more memory was needed, and the task gets that."""
+    workflow = await asyncio.to_thread(left_at, jobmon, "T")
+    left = leftovers(jobmon, server, workflow, pass_seconds=120.0)
+    await left.look(0.0)
+    await left.look(350.0)
+    assert at_server(jobmon, workflow) == ["R"]
+    await left.look(370.0)
+    assert at_server(jobmon, workflow) == ["G"]

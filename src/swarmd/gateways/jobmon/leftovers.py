@@ -15,8 +15,9 @@ from swarmd.gateways.jobmon.server import JobmonServer
 
 INSTANTIATED_SECONDS = 5.0
 """So long an instance that was about to be launched may take to show that it was."""
-TRIAGING_SECONDS = 60.0
-"""So long a distributor has to conclude what is in TRIAGING, before it is taken for one that it does not know."""
+TRIAGING_SECONDS, TRIAGING_PASSES = 60.0, 3
+"""So long a distributor has at least to conclude what is in TRIAGING, before it is taken for one that it does not know:
+it may know that the task needs more memory."""
 AT_ONCE = 8
 TAKE_BACK_TASKS = 500
 WHY = "Jobmon's distributor ended before the task began"
@@ -34,13 +35,18 @@ class Leftovers:
         *,
         all_statuses: Callable[[], Awaitable[Statuses]],
         launched_seconds: float,
+        pass_seconds: float,
     ) -> None:
-        """`launched_seconds`: how long an instance that was launched may take to begin."""
+        """`launched_seconds`: how long an instance that was launched may take to begin.
+
+        `pass_seconds`: how often the distributor looks for work.
+        """
         self._server = server
         self._run_id = run_id
         self._workflow_id = workflow_id
         self._all_statuses = all_statuses
         self._launched_seconds = launched_seconds
+        self._triaging_seconds = max(TRIAGING_SECONDS, TRIAGING_PASSES * pass_seconds)
         self._triaging: set[int] = set()
         self._look_at = 0.0
 
@@ -70,7 +76,7 @@ class Leftovers:
         """Give up what the distributor of now cannot conclude; looks once in a while. Raises CallError."""
         if now < self._look_at:
             return
-        self._look_at = now + TRIAGING_SECONDS
+        self._look_at = now + self._triaging_seconds
         triaging = set(await self._server.instances(self._run_id, "T"))
         await self._each(sorted(triaging & self._triaging), "T")
         self._triaging = triaging

@@ -114,6 +114,7 @@ class JobmonSession:
             self.options.workflow_id,
             all_statuses=self._syncing.all_statuses,
             launched_seconds=self._settings.launched_seconds,
+            pass_seconds=self._settings.distributor_pass_seconds,
         )
         return DistributorKeeper(
             swarm, self.options, self._settings, folder, status=lambda: self.status, leftovers=leftovers
