@@ -12,10 +12,11 @@ import pytest
 from swarmd.core.batch import Batch
 from swarmd.core.status import Code, TaskStatus
 from swarmd.gateways.contract import BatchRefusedError, FindOutcome, Found, SwarmInfo
+from swarmd.gateways.slurm import patrol
 from swarmd.gateways.slurm.submitting import batch_record
 from tests.gateways.recording import SWARM, batch_of, eventually
 from tests.gateways.slurm.cluster import Cluster
-from tests.gateways.slurm.engine import TOKEN, Engine, slurm_engine
+from tests.gateways.slurm.engine import TOKEN, Engine, slurm_engine, wrapped_programs
 
 D, E, G = TaskStatus.DONE, TaskStatus.ERROR_RECOVERABLE, TaskStatus.REGISTERED
 
@@ -364,3 +365,22 @@ async def test_two_batches_with_one_job_number_are_told_apart(cluster: Cluster, 
         (tmp_path / "go").touch()
         assert await engine.ends(2 - lost) == [(D, "")]
         assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+@pytest.mark.parametrize("was_running", [True, False])
+async def test_an_end_that_slurm_has_forgotten_is_known_also_of_what_an_earlier_daemon_saw_running(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, was_running: bool
+):
+    monkeypatch.setattr(patrol, "INTERVAL_SECONDS", 0.3)
+    told = tmp_path / "told"
+    forgetful = f'[ -e {told} ] && exec "$real" "$@"; "$real" "$@" | sed "s/COMPLETED|/RUNNING|/"'
+    bin_directory = wrapped_programs(tmp_path / "bin", squeue=forgetful, scancel=f'touch {told}; exec "$real" "$@"')
+    async with slurm_engine(cluster, tmp_path) as engine:
+        batch = await engine.queue("until [ -e go ]; do sleep 0.1; done")
+        await engine.record.running(1)
+    if was_running:
+        batch.table.status[batch.rows] = Code.RUNNING
+    async with next_daemon(cluster, tmp_path, batch, bin_directory=bin_directory) as engine:
+        (tmp_path / "go").touch()
+        assert await engine.ends(1) == [(D, "")]
+        assert told.exists()

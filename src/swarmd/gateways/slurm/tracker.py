@@ -97,6 +97,8 @@ class Tracker:
                 self._rivals |= {other, element}
             self._elements[element.name] = element
             self._new.add(element)
+            if element.phase is Phase.RUNNING:  # for an earlier daemon
+                self._patrol.watch(element)
             if element.is_to_end:
                 self.ender.want(element)
         self.look_soon()
