@@ -47,8 +47,10 @@ class Kept:
         settings = JobmonSettings(distributor_python=str(python), distributor_pass_seconds=1)
         self.mark = Mark(options.url, 1)
         self.folder = folder / "logs"
+        self.working_directory = folder / "work"
+        self.working_directory.mkdir()
         self.keeper = DistributorKeeper(
-            SwarmInfo(SWARM, token="durable"),
+            SwarmInfo(SWARM, token="durable", working_directory=folder / "work"),
             options,
             settings,
             self.folder,
@@ -108,3 +110,46 @@ async def test_a_daemon_that_ends_before_the_run_leaves_the_distributor(kept):
     await closed(kept, task)
     assert len(kept.processes) == 1
     assert len(kept.logs) == 1
+
+
+async def test_one_that_could_not_be_started_leaves_the_run_to_a_distributor_of_the_users(kept):
+    """A second one would run every task twice."""
+    kept.working_directory.rmdir()
+    await kept.keeper.prepare(was_bound=False)
+    task = asyncio.create_task(kept.keeper.run())
+    await eventually(lambda: "cannot be started" in kept.keeper.trouble)
+    for status in "IOR":
+        kept.hear(status)
+    kept.working_directory.mkdir()
+    async with asyncio.timeout(60):
+        await task
+    assert kept.processes == kept.logs == []
+    assert kept.keeper.trouble == ""
+    assert not kept.keeper.has_begun
+
+
+async def test_one_that_could_not_be_started_is_when_it_can_be(kept):
+    kept.working_directory.rmdir()
+    await kept.keeper.prepare(was_bound=False)
+    task = asyncio.create_task(kept.keeper.run())
+    await eventually(lambda: "cannot be started" in kept.keeper.trouble)
+    kept.working_directory.mkdir()
+    await eventually(lambda: any(map(says_that_it_lives, kept.logs)))
+    await eventually(lambda: not kept.keeper.trouble)
+    kept.hear("S")
+    async with asyncio.timeout(60):
+        await task
+    assert kept.processes == kept.logs == []
+
+
+async def test_a_log_that_cannot_be_removed_holds_up_nobody(kept, caplog):
+    task = await running(kept)
+    (path,) = kept.logs
+    path.unlink()
+    path.mkdir()
+    kept.hear("D")
+    async with asyncio.timeout(60):
+        await task
+    await kept.keeper.close()
+    assert kept.processes == []
+    assert "cannot be removed" in caplog.text

@@ -124,6 +124,7 @@ class DistributorKeeper:
             await self._clear_the_way("Jobmon's distributor ended while no daemon was there")
         while not self._is_over():
             if not self._is_ours and self._status() not in life.BEFORE_DISTRIBUTOR:
+                self.trouble = ""
                 return  # somebody else's
             if self._status() in "GL":
                 await self._sleep(LOOK_SECONDS)
@@ -140,12 +141,15 @@ class DistributorKeeper:
         return self._status() in life.OVER
 
     async def _start(self) -> None:
-        self._is_ours = True
+        was_ours, self._is_ours = self._is_ours, True
         try:
             program = await self._program()
             self._starting = asyncio.ensure_future(asyncio.to_thread(self._started, program))
             self._distributor = await asyncio.shield(self._starting)
         except (OSError, ValueError, NoProgramError, InvalidInputError) as error:
+            if not was_ours:  # somebody else may start one meanwhile
+                await self._forget_log()
+                self._is_ours = False
             await self._again_later(f"Jobmon's distributor cannot be started: {error}")
             return
         self._leaders.add(self._distributor.pid)
@@ -247,7 +251,13 @@ class DistributorKeeper:
             if self._distributor is not None:
                 self._distributor.leave()
             self._distributor, self._is_ours = None, False
+            await self._forget_log()
+
+    async def _forget_log(self) -> None:
+        try:
             await asyncio.to_thread(self._log.unlink, missing_ok=True)
+        except OSError as error:
+            log.warning("the log of Jobmon's distributor cannot be removed", log=str(self._log), error=str(error))
 
     async def _has_one(self) -> bool:
         if self._starting is not None:
