@@ -210,14 +210,16 @@ async def test_a_run_that_came_to_its_end_meanwhile_is_left_in_peace(fake, drive
 async def test_a_run_that_is_to_be_resumed_is_let_go_of_when_its_tasks_have_ended(fake, drive, next_daemon, tmp_path):
     run = fake.add_run(1, 1, [1, 2]) and fake.runs[1]
     await deleted_while_away(fake, await drive(fake.url))
+    fake.set("I", 2)
     run.status = "C"
     is_back(fake)
     await next_daemon()
-    await eventually(lambda: fake.terminated)
+    await eventually(lambda: len(fake.terminated) > 1)
     assert run.status == "C"
-    fake.set("G", 2)
+    fake.set("F", 2)
     await eventually(lambda: not left(tmp_path))
     assert run.status == "T"
+    assert fake.statuses()[1] == "F"
 
 
 async def test_the_status_that_it_was_to_have_is_set(fake, drive, next_daemon, tmp_path):

@@ -388,6 +388,21 @@ async def test_a_removed_swarm_lets_go_of_a_run_that_is_to_be_resumed(fake, driv
     assert fake.statuses() == {1: "G", 2: "G"}
 
 
+async def test_what_runs_goes_on_when_its_swarm_is_deleted_while_its_run_is_resumed_hot(fake, drive):
+    """As the daemon deletes: first all is cancelled, then the swarm is removed."""
+    run = fake.add_run(1, 1, [1, 2]) and fake.runs[1]
+    driven = await drive(fake.url)
+    await driven.gateway.queue_batch(batch(1, 2))
+    fake.set("R", 1)
+    await driven.record.running(1)
+    run.status = "H"
+    await driven.record.until(lambda: "H" in driven.run_statuses)
+    await driven.gateway.cancel_tasks(SWARM, [1, 2], [1, 1], "the swarm was deleted")
+    await driven.gateway.remove_swarm(SWARM)
+    assert run.status == "T"
+    assert fake.statuses() == {1: "R", 2: "G"}
+
+
 async def test_a_removed_swarm_that_never_began_leaves_the_run_for_another_try(fake, drive):
     run = fake.add_run(1, 1, [1], status="B") and fake.runs[1]
     driven = await drive(fake.url)

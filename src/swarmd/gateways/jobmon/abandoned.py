@@ -196,6 +196,7 @@ class _Stop:
     async def _is_let_go(self, server: JobmonServer, status: str) -> bool:
         """Somebody waits for it, to resume the workflow: end what runs, and let go when that has ended."""
         await server.terminate(self._run_id)
+        await self._take_back(server, await self._active(server, "Q"))  # nobody begins these any more
         now = time.time()
         self._drains_since = self._drains_since or now
         is_late = now - self._drains_since >= self._settings.drain_seconds

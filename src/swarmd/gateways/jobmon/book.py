@@ -91,6 +91,8 @@ class Synced:
     """Some of it may be older than it seems: the next sync has to cover the same time again."""
     revived: list[int]
     """Tasks that were cancelled and that the server has all the same."""
+    running: frozenset[int] = frozenset()
+    """Those of them that run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,12 +244,14 @@ class TaskBook:
 
     def synced(self, number: int, statuses: Statuses, *, is_full: bool) -> Synced:
         """The answer to a sync."""
-        news, ambiguous, revived = News(), False, list[int]()
+        news, ambiguous, revived, running = News(), False, list[int](), list[int]()
         for status, ids in statuses.items():
             known = self.entries.keys() & ids
             if status in ACTIVE:
                 self._active(number, status, known, news)
-                revived += self._others_active(number, set(ids) - self.entries.keys())
+                others = self._others_active(number, set(ids) - self.entries.keys())
+                revived += others
+                running += others if status == "R" else ()
             elif status in FINAL:
                 for task_id in known:
                     news.add(status, task_id, self.entries.pop(task_id).attempt)
@@ -262,7 +266,7 @@ class TaskBook:
         self._settled = {task_id: fresh for task_id, fresh in self._settled.items() if fresh > number}
         if is_full:
             self._look_for_unknown(statuses)
-        return Synced(news, ambiguous, revived)
+        return Synced(news, ambiguous, revived, frozenset(running))
 
     def _active(self, number: int, status: str, known: Iterable[int], news: News) -> None:
         for task_id in known:

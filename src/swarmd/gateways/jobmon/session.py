@@ -213,14 +213,11 @@ class JobmonSession:
         """
         left = None
         try:
-            seconds = SHORT_PATIENCE_SECONDS if self._silence else PATIENCE_SECONDS
-            async with asyncio.timeout(seconds), self._ending:
-                is_taken_up = self._keeper is not None and self._keeper.has_begun
-                is_waited_for = self.status in life.RESUMING
-                if (self._has_queued or is_taken_up or is_waited_for) and self.status not in life.OVER:
-                    await self._end_what_is_left()
-                    stopped = "S" if self.status == "R" else "E"
-                    await self._set_status("T" if is_waited_for else self._last_status or stopped)
+            async with asyncio.timeout(SHORT_PATIENCE_SECONDS if self._silence else PATIENCE_SECONDS):
+                if self.status not in life.RESUMING:
+                    await self._stop()
+                if self.status in life.RESUMING:
+                    await self._let_go()
         except (CallError, TimeoutError) as error:
             log.warning("the run is stopped when its server answers again", swarm=self.swarm_id, error=str(error))
             ids, status = self._book.to_end(), self._last_status
@@ -231,6 +228,19 @@ class JobmonSession:
                 await self._keeper.end()
             await self.close()
         return left
+
+    async def _stop(self) -> None:
+        async with self._ending:
+            is_taken_up = self._keeper is not None and self._keeper.has_begun
+            if (self._has_queued or is_taken_up) and self.status not in life.OVER:
+                await self._end_what_is_left()
+                await self._set_status(self._last_status or ("S" if self.status == "R" else "E"))
+
+    async def _let_go(self) -> None:
+        """Return when nothing more is done in a run that is to be resumed (`_wind_up`)."""
+        await self._end_what_is_left()
+        while self.status in life.RESUMING:  # noqa: ASYNC110 - it looks at the server as often itself
+            await asyncio.sleep(self._settings.fastest_sync_seconds)
 
     async def _end_what_is_left(self) -> None:
         """Also what was cancelled a moment ago. Raises CallError or TimeoutError."""
@@ -387,10 +397,15 @@ class JobmonSession:
                     log.warning("a call to Jobmon's server failed", swarm=self.swarm_id, error=str(error))
 
     async def _hear_tasks(self, synced: Synced) -> None:
-        """A sync was answered: report it, and end what was cancelled and goes on all the same."""
+        """A sync was answered: report it, and end what was cancelled and goes on all the same.
+
+        What runs while a run is resumed hot is the next one's, as is everything when it was let go of: that goes on.
+        """
         await self._reporter.tell_with_reasons(synced.news)
-        for start in range(0, len(synced.revived), TAKE_BACK_TASKS):
-            ids = synced.revived[start : start + TAKE_BACK_TASKS]
+        spared = {"H": synced.running, "T": frozenset(synced.revived)}.get(self.status, frozenset[int]())
+        revived = [task_id for task_id in synced.revived if task_id not in spared]
+        for start in range(0, len(revived), TAKE_BACK_TASKS):
+            ids = revived[start : start + TAKE_BACK_TASKS]
             try:
                 await self._server.take_back(self.options.workflow_id, ids)
             except CallError as error:
