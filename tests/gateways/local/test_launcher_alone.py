@@ -173,6 +173,17 @@ def test_it_starts_in_a_directory_that_it_may_not_enter(tmp_path):
             alone.send(alone.start(1, "pwd -P"))
             alone.heard(protocol.ENDED, 1)
             assert (place / "1.out").read_text() == "/\n"
+        locked.chmod(0o777)
+        with Alone(place, ("/usr/bin/python3", "-I", "-S", str(program)), preexec_fn=enter) as alone:
+            alone.send(alone.start(2, "pwd -P"))
+            alone.heard(protocol.ENDED, 2)
+            locked.chmod(0o700)  # and when it may not any more
+            alone.send((protocol.SWARM, 1, dict(os.environb), bytes(place)), alone.start(3, "pwd -P"))
+            alone.heard(protocol.ENDED, 3)
+            alone.send((protocol.SWARM, 1, dict(os.environb), None), alone.start(4, "pwd -P"))
+            alone.heard(protocol.ENDED, 4)
+            assert [(place / f"{key}.out").read_text() for key in (2, 3, 4)] == [f"{locked}\n", f"{place}\n", "/\n"]
+        assert alone.process.returncode == 0
     finally:
         shutil.rmtree(place)
 

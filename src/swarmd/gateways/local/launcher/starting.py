@@ -165,9 +165,7 @@ class Launcher:
             self._obey(order)
             if len(self._answers) >= MOST_ANSWERS:
                 self._answer()
-        if self._is_away:
-            os.fchdir(self._home)
-            self._is_away = False
+        self._go_home()
 
     def _obey(self, order: tuple) -> None:  # type: ignore[type-arg]
         kind, key = order[:2]
@@ -235,8 +233,15 @@ class Launcher:
             except (OSError, ValueError) as error:
                 raise StartError(NO_PROCESS, error) from None
             self._is_away = True
-        elif self._is_away:
-            os.fchdir(self._home)
+        else:
+            self._go_home()
+
+    def _go_home(self) -> None:
+        if self._is_away:
+            try:
+                os.fchdir(self._home)
+            except OSError:  # it may not be entered any more
+                os.chdir("/")
             self._is_away = False
 
     def _child(self, key: int, environment: Variables, *what: *What) -> Child:
