@@ -1,8 +1,10 @@
 """Why a task is not running."""
 
+from dataclasses import replace
+
 import pytest
 
-from swarmd.core.explain import Explanation
+from swarmd.core.explain import Explanation, Obstacle
 from swarmd.core.explain import ObstacleKind as Kind
 from swarmd.core.state import SwarmState
 from swarmd.core.status import TaskStatus
@@ -147,3 +149,19 @@ def test_a_task_that_was_never_queued_has_no_attempts():
     state = a_swarm(1)
     state.cancel(only(1))
     assert state.explain(1).attempts == []
+
+
+@pytest.mark.parametrize("found_kinds", [[], [Kind.WAITING_FOR_TICK], [Kind.QUEUE_POSITION]])
+def test_what_caps_its_resources_is_said_once_also_of_a_task_that_is_refused(found_kinds):
+    found = replace(a_swarm(1).explain(1, autopilot=True), caps="Its queue caps memory.")
+    found = replace(found, obstacles=[Obstacle(kind, "It waits. Its queue caps memory.") for kind in found_kinds])
+    told = found.refused("The engine refuses it.")
+    assert told.summary == "The engine refuses it. Its queue caps memory."
+    assert "".join(each.message for each in told.obstacles).count(found.caps) == 1
+
+
+def test_what_holds_the_swarm_comes_before_what_the_engine_refuses():
+    state = a_swarm(1)
+    state.configure(paused=True)
+    told = state.explain(1, autopilot=True).refused("The engine refuses it.")
+    assert [each.kind for each in told.obstacles] == [Kind.PAUSED, Kind.REFUSED]

@@ -62,6 +62,8 @@ class Explanation:
     resources: list[TaskResources | None]
     """What each of the attempts asked for; None: nobody kept it."""
     batch_id: str = ""
+    caps: str = ""
+    """Of a task that ran out of its resources: why the next attempt gets no more. Part of the summary."""
 
     @property
     def is_ready(self) -> bool:
@@ -74,6 +76,9 @@ class Explanation:
         places = (place for place, each in enumerate(self.obstacles) if each.kind in _LESS_THAN_REFUSED)
         place = next(places, len(self.obstacles))
         others = [each for each in self.obstacles if each.kind is not ObstacleKind.WAITING_FOR_TICK]
+        if self.caps and not place:  # the first of them has these words
+            message = f"{message} {self.caps}"
+            others = [replace(each, message=each.message.removesuffix(f" {self.caps}")) for each in others]
         obstacles = [*others[:place], Obstacle(ObstacleKind.REFUSED, message), *others[place:]]
         return replace(self, summary=obstacles[0].message, obstacles=obstacles)
 
@@ -104,7 +109,7 @@ def explain(state: "SwarmState", row: int, *, autopilot: bool) -> Explanation:
     if caps:
         summary = f"{summary} {caps}"
         obstacles = [replace(each, message=summary) if not place else each for place, each in enumerate(obstacles)]
-    return Explanation(view, summary, obstacles, attempts, _asked_for(state, attempts), batch_id)
+    return Explanation(view, summary, obstacles, attempts, _asked_for(state, attempts), batch_id, caps)
 
 
 def _asked_for(state: "SwarmState", attempts: list[AttemptRecord]) -> list[TaskResources | None]:

@@ -323,7 +323,8 @@ class Launcher:
             os.close(child.pidfd)  # which takes it out of the epoll
             child.pidfd = -1
         if code is None:  # a debugger that is attached to it must let go first
-            self._polled.append(child)
+            if child not in self._polled:
+                self._polled.append(child)
             return
         with suppress(ValueError):
             self._polled.remove(child)
