@@ -81,13 +81,7 @@ guardian.main()
 @pytest.mark.parametrize("swarm", [DURABLE, SwarmInfo(SWARM)], ids=["surviving", "in memory"])
 async def test_what_had_no_program_yet_has_not_begun(tmp_path, monkeypatch, swarm):
     """As a script without #!, for which the launcher was just about to try the shell."""
-    program = BEGINS_NOTHING.format(died=str(tmp_path / "died"))
-    monkeypatch.setattr(connection, "PROGRAM", (PROGRAM[0], "-I", "-S", "-c", program, PROGRAM[-1]))
-    async with local_engine(tmp_path, swarm=swarm) as engine:
-        await engine.run(f"echo ran >> {tmp_path}/ran; exit 3")
-        assert engine.record.end_of(1) == code(3)
-    assert (tmp_path / "died").exists()
-    assert (tmp_path / "ran").read_text() == "ran\n"
+    await _runs_once(BEGINS_NOTHING, swarm, tmp_path, monkeypatch)
 
 
 BEGINS_SLOWLY = f"""
@@ -119,13 +113,7 @@ guardian.main()
 @pytest.mark.parametrize("swarm", [DURABLE, SwarmInfo(SWARM)], ids=["surviving", "in memory"])
 async def test_a_start_whose_program_comes_slowly_is_waited_for(tmp_path, monkeypatch, swarm):
     """As from a file server that does not answer for a while."""
-    program = BEGINS_SLOWLY.format(died=str(tmp_path / "died"))
-    monkeypatch.setattr(connection, "PROGRAM", (PROGRAM[0], "-I", "-S", "-c", program, PROGRAM[-1]))
-    async with local_engine(tmp_path, swarm=swarm) as engine:
-        await engine.run(f"echo ran >> {tmp_path}/ran; exit 3")
-        assert engine.record.end_of(1) == code(3)
-    assert (tmp_path / "died").exists()
-    assert (tmp_path / "ran").read_text() == "ran\n"
+    await _runs_once(BEGINS_SLOWLY, swarm, tmp_path, monkeypatch)
 
 
 async def test_a_start_that_a_killed_launcher_had_not_begun_is_not_spent_where_another_was_waiting_for_it(
@@ -181,3 +169,14 @@ async def test_the_next_daemon_knows_what_a_launcher_was_starting_when_it_died(t
             (tmp_path / "go").touch()
             await other.record.ended(1)
             assert other.record.end_of(1) == code(6)
+
+
+async def _runs_once(program: str, swarm: SwarmInfo, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the launcher dies of the first try."""
+    first = program.format(died=str(folder / "died"))
+    monkeypatch.setattr(connection, "PROGRAM", (PROGRAM[0], "-I", "-S", "-c", first, PROGRAM[-1]))
+    async with local_engine(folder, swarm=swarm) as engine:
+        await engine.run(f"echo ran >> {folder}/ran; exit 3")
+        assert engine.record.end_of(1) == code(3)
+    assert (folder / "died").exists()
+    assert (folder / "ran").read_text() == "ran\n"

@@ -11,7 +11,11 @@ from swarmd.gateways.remote.gateway import RemoteGateway
 from swarmd.gateways.remote.options import RemoteConfig
 from tests.daemon import short_home
 from tests.gateways.recording import SWARM, Record
+from tests.gateways.remote.engines import NO_GO, go_engine, has_go, python_engine
 from tests.gateways.remote.scripted import ScriptedEngine
+
+MAKERS = {"python": python_engine, "go": go_engine}
+ENGINES = ["python", pytest.param("go", marks=pytest.mark.skipif(not has_go(), reason=NO_GO))]
 
 DURABLE = SwarmInfo(SWARM, token="abcdef")
 PROGRESS_SECONDS = 0.2
@@ -79,3 +83,16 @@ async def gateways(home):
 async def gateway(gateways, engine, record):
     """It has one durable swarm at the engine."""
     return await gateways.begin(config_for(engine.address), record.report, DURABLE)
+
+
+@pytest.fixture(params=ENGINES)
+def maker(request):
+    return MAKERS[request.param]
+
+
+@pytest.fixture
+def example(maker, home):
+    """An engine that runs, with 4 cores."""
+    with maker(home, cores=4) as engine:
+        engine.start()
+        yield engine

@@ -23,10 +23,9 @@ from swarmd.gateways.remote.untold import spelt_out
 from tests.crash.restarting import RestartedDaemon, restarted
 from tests.daemon import short_home
 from tests.gateways.recording import SWARM, batch_of, eventually, file_with_text, is_alive
-from tests.gateways.remote.conftest import DURABLE, config_for
+from tests.gateways.remote.conftest import DURABLE, ENGINES, MAKERS, config_for
 from tests.gateways.remote.engines import BUILD_SECONDS
 from tests.gateways.remote.scripted import NOT_QUEUED, QUEUED
-from tests.gateways.remote.test_example_engines import ENGINES, MAKERS
 
 PATIENCE = 120.0
 

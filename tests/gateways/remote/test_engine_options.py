@@ -11,22 +11,10 @@ from tests.daemon import short_home, until
 from tests.gateways.recording import SWARM, batch_of, eventually
 from tests.gateways.remote.conftest import config_for
 from tests.gateways.remote.engines import BUILD_SECONDS, EngineProcess
-from tests.gateways.remote.test_example_engines import ENGINES, MAKERS, calling
+from tests.gateways.remote.test_example_engines import calling
 from tests.security.certificates import Authority
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS + 300)
-
-
-@pytest.fixture(params=ENGINES)
-def maker(request):
-    return MAKERS[request.param]
-
-
-@pytest.fixture
-def example(maker, home):
-    with maker(home, cores=4) as engine:
-        engine.start()
-        yield engine
 
 
 @pytest.fixture

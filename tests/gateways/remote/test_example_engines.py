@@ -26,25 +26,9 @@ from tests.crash.torture import Plan, tortured
 from tests.daemon import short_home, until
 from tests.gateways.recording import SWARM, batch_of, eventually, file_with_text, is_alive
 from tests.gateways.remote.conftest import DURABLE, config_for
-from tests.gateways.remote.engines import BUILD_SECONDS, NO_GO, EngineProcess, go_engine, has_go, python_engine
+from tests.gateways.remote.engines import BUILD_SECONDS, NO_GO, EngineProcess, has_go
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS + 300)
-
-MAKERS = {"python": python_engine, "go": go_engine}
-ENGINES = ["python", pytest.param("go", marks=pytest.mark.skipif(not has_go(), reason=NO_GO))]
-
-
-@pytest.fixture(params=ENGINES)
-def maker(request):
-    return MAKERS[request.param]
-
-
-@pytest.fixture
-def example(maker, home):
-    """An engine that runs, with 4 cores."""
-    with maker(home, cores=4) as engine:
-        engine.start()
-        yield engine
 
 
 @contextlib.contextmanager
