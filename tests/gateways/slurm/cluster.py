@@ -17,6 +17,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "sinfo")
 READY_SECONDS = 60.0
 GONE_SECONDS = 30.0
@@ -265,6 +267,16 @@ class Cluster:
                 process.wait(GONE_SECONDS)
             process.kill()
             process.wait()
+        self._kill_steps()
+
+    def _kill_steps(self) -> None:
+        """What nodes that were killed have left: it would tell a controller of its end for a long time."""
+        ours = f"SLURM_CONF={self.conf}\0".encode()
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):  # its title is where its environment begins
+                if process.name() == "slurmstepd" and ours in Path(f"/proc/{process.pid}/environ").read_bytes():
+                    for each in (*process.children(recursive=True), process):
+                        each.kill()
 
     def _log_end(self) -> str:
         log = self.folder / "log" / "slurmctld.log"
