@@ -3,11 +3,12 @@
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 import pytest_asyncio
 
-from swarmd.client import Swarm, SwarmClient
+from swarmd.client import LiveSwarm, Swarm, SwarmClient, SwarmStatus
 from swarmd.gateways.contract import Found, OutcomeUnknownError
 from tests.client.relay import Relay
 from tests.daemon import running
@@ -56,24 +57,38 @@ async def test_a_batch_whose_answer_was_lost_is_found_and_ran_once(relay, gatewa
     assert (tmp_path / "record").read_text() == "ran\n"
 
 
+async def status_when(swarm: LiveSwarm, condition: Callable[[SwarmStatus], object]) -> SwarmStatus:
+    """How it stands as soon as this holds."""
+    async with asyncio.timeout(60):
+        while True:
+            status = await swarm.status()
+            if condition(status):
+                return status
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.e2e
 async def test_a_workflow_is_done_once_whatever_becomes_of_the_connection(relay, home, tmp_path):
     chance = random.Random(7)
     (home / "config.toml").write_text(SECTION)
     (home / "config.toml").chmod(0o600)
-    plan = Swarm("lossy", gateway="remote", gateway_options={"address": relay.address}, max_concurrently_running=20)
+    limit = 5
+    plan = Swarm("lossy", gateway="remote", gateway_options={"address": relay.address}, max_concurrently_running=limit)
     plan.array("a", command=f"sleep 0.05; echo {{task_id}} >>{tmp_path}/record", tasks=TASKS)
     doubts = 0
     with running("--config", str(home / "config.toml"), home=home) as daemon:
         async with SwarmClient(daemon.address) as client:
             swarm = await client.submit(plan)
-            for _ in range(12):
-                await asyncio.sleep(chance.uniform(0.05, 0.4))
+            while (await status_when(swarm, lambda status: not status.engine_trouble)).counts.ready:
                 relay.swallows_answers = True
+                limit += 5
+                await swarm.configure(max_concurrently_running=limit)  # so that a batch goes out
+                await status_when(swarm, lambda status: status.counts.reserved or not status.counts.ready)
                 await asyncio.sleep(chance.uniform(0.0, 0.8))
                 relay.cut()
                 await asyncio.sleep(0.05)
                 doubts += (await swarm.status()).counts.in_doubt
+                await asyncio.sleep(chance.uniform(0.0, 0.4))
             status = await swarm.wait(timeout=100)
     assert status.outcome == "DONE"
     assert doubts, "what nobody knows was asked after"

@@ -76,9 +76,7 @@ class Watcher:
             begun, self._is_reopened = time.time(), False
             why = await self._watch_until_lost()
             if self._is_reopened or self.heard_at > begun + LONGEST_PAUSE_SECONDS:
-                pause = (
-                    FIRST_PAUSE_SECONDS  # it was well for a while; one that is lost at once, again and again, is not
-                )
+                pause = FIRST_PAUSE_SECONDS  # it was well for a while, not lost at once, again and again
             self._lost(why)
             await asyncio.sleep(random.uniform(0.5, 1.0) * pause)  # noqa: S311 - so that daemons do not come all at once
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
